@@ -21,7 +21,7 @@ from synthgen.lease import Lease
 from synthgen.pools import Pool, PoolSpec, ReplicaHandle
 from synthgen.records import UnitCounts
 from synthgen.replica import Progress, add_counts
-from synthgen.run_dir import PROMPTS, CorruptUnitError, RunDir
+from synthgen.run_dir import CorruptUnitError, RunDir
 from synthgen.scheduler import Scheduler, Task
 
 logger = logging.getLogger(__name__)
@@ -242,7 +242,8 @@ class Executor:
     def _help_straggler(self, pool: Pool, live: Sequence[ReplicaHandle]) -> None:
         """At the very end, run a late task a second time on an idle replica: the first commit wins."""
         idle = [handle for handle in live if not handle.open and not handle.reserved]
-        if not idle or self._scheduler.ready(pool.spec.name) or len(self._durations) < 3:
+        more_to_come = self._scheduler.remaining(pool.spec.name) > sum(len(handle.open) for handle in live)
+        if not idle or more_to_come or len(self._durations) < 3:
             return
         copies: dict[tuple[str, int, Any], int] = {}
         for handle in live:
@@ -263,7 +264,6 @@ class Executor:
         if late:
             _, task = min(late, key=lambda item: item[0])
             logger.info("%s unit %d is late; a second copy of it goes to %s", task.stage, task.unit, idle[0].name)
-            self._scheduler.count_duplicate(task)
             self._send(idle[0], task)
 
     def _book(self, *, timeout_s: float) -> None:
@@ -351,10 +351,9 @@ class Executor:
         del handle.open[ref]
         took = time.monotonic() - handle.opened_at.pop(ref)
         handle.changed_at = time.monotonic()
-        handle.reserved = False
-        pool.deaths_without_commit = 0
+        if not task.quarantine and not task.merge:  # those need no engine, and so speak for none
+            pool.deaths_without_commit = 0
         if self._scheduler.is_done(task.stage, task.unit):
-            self._scheduler.duplicate_done(task)
             return
         if task.rows is None and not task.merge:
             self._durations.append(took)
@@ -384,8 +383,10 @@ class Executor:
         if isinstance(cause, CorruptUnitError):
             self._input_corrupt(task, cause)
             return
-        if isinstance(cause, RunFailedError | ConfigError):
-            raise type(cause)(str(cause)) from error
+        if isinstance(cause, ConfigError):
+            raise ConfigError(str(cause)) from error
+        if isinstance(cause, RunFailedError):
+            raise RunFailedError(str(cause)) from error
         raise RunFailedError(
             f"{task.stage} unit {task.unit} failed: {_one_line(cause)}{self._log_hint(handle)}"
         ) from error
@@ -409,13 +410,15 @@ class Executor:
         self._replica_died(pool, handle, cause, blame=blame)
 
     def _input_corrupt(self, task: Task, cause: CorruptUnitError) -> None:
-        logger.warning("%s; it is set aside and made again", cause)
-        self._run_dir.discard(cause.directory, cause.unit)
-        stage = next((name for name in self._scheduler.stages if cause.directory.startswith(f"stages/{name}-")), None)
-        if stage is None or cause.directory == PROMPTS:
+        stage = next((name for name, totals in self._totals.items() if totals.directory == cause.directory), None)
+        if stage is None:
+            self._run_dir.discard(cause.directory, cause.unit)
             raise RunFailedError(f"{cause}; start the same command again: it is read from the source again")
-        self._scheduler.invalidate(stage, cause.unit)
-        self._totals[stage].done = self._scheduler.done(stage)
+        if self._scheduler.is_done(stage, cause.unit):  # else another task has found it, and it is being made again
+            logger.warning("%s; it is set aside and made again", cause)
+            self._run_dir.discard(cause.directory, cause.unit)
+            self._scheduler.invalidate(stage, cause.unit)
+            self._totals[stage].done = self._scheduler.done(stage)
         self._scheduler.wait_again(task)
 
     def _replica_died(self, pool: Pool, handle: ReplicaHandle, cause: BaseException, *, blame: bool = True) -> None:

@@ -77,9 +77,7 @@ class Scheduler:
         self._ready: dict[str, list[int]] = {name: [] for name in self.stages}
         self._retries: dict[str, deque[Task]] = {name: deque() for name in self.stages}
         self._alone: dict[str, deque[Task]] = {name: deque() for name in self.stages}
-        self._deaths: dict[tuple[str, int], int] = {}
         self._parts_done: dict[tuple[str, int], set[tuple[int, int]]] = {}
-        self._running: dict[str, int] = dict.fromkeys(self.stages, 0)
         self._done_count: dict[str, int] = dict.fromkeys(self.stages, 0)
         self._downstream = {n: [s.name for s in stages if n in s.upstream] for n in self.stages}
         for name, finished in (done or {}).items():
@@ -121,26 +119,20 @@ class Scheduler:
         return sum(len(self.unit_rows) - self._done_count[name] for name in self._names(pool))
 
     def next_task(self, pool: str, *, idle: bool) -> Task | None:
-        """Return the pool's next task and count it as running, or None.
+        """Return the pool's next task, or None.
 
         Args:
             pool: the pool that asks.
             idle: whether the replica that asks has no other task open; tasks under suspicion go only to such a one.
         """
         for name in sorted(self._names(pool), key=lambda n: self.stages[n].priority):
-            if idle and self._alone[name]:
-                task = self._alone[name].popleft()
-            elif self._retries[name]:
-                task = self._retries[name].popleft()
-            elif self._ready[name]:
-                unit = heapq.heappop(self._ready[name])
-                task = Task(name, unit)
-            else:
-                continue
-            self._running[name] += 1
-            if self._state[name][task.unit] == READY:
-                self._state[name][task.unit] = RUNNING
-            return task
+            task = self._take(name, idle)
+            while task is not None and self._state[name][task.unit] == DONE:  # a second copy of it came first
+                task = self._take(name, idle)
+            if task is not None:
+                if self._state[name][task.unit] == READY:
+                    self._state[name][task.unit] = RUNNING
+                return task
         return None
 
     def suspects(self, pool: str) -> int:
@@ -149,7 +141,6 @@ class Scheduler:
 
     def complete(self, task: Task) -> bool:
         """Record that a task's file is committed. Return whether a whole unit became done by it."""
-        self._running[task.stage] -= 1
         if self._state[task.stage][task.unit] == DONE:
             return False
         if task.rows is not None:
@@ -158,17 +149,8 @@ class Scheduler:
         self._mark_done(task.stage, task.unit)
         return True
 
-    def duplicate_done(self, task: Task) -> None:
-        """Forget a second copy of a running task (a straggler's) that ended after the first."""
-        self._running[task.stage] -= 1
-
-    def count_duplicate(self, task: Task) -> None:
-        """Count a second copy of a running task as running too."""
-        self._running[task.stage] += 1
-
     def give_back(self, task: Task) -> None:
         """Return a task that did not run to its end through no fault of its own (its node went, the run stopped)."""
-        self._running[task.stage] -= 1
         if self._state[task.stage][task.unit] != DONE:
             self._requeue(task)
 
@@ -178,7 +160,6 @@ class Scheduler:
         Returns:
             the tasks that take its place, for the log.
         """
-        self._running[task.stage] -= 1
         if self._state[task.stage][task.unit] == DONE:
             return []
         convicted = alone and task.deaths >= self._max_task_attempts
@@ -216,12 +197,18 @@ class Scheduler:
 
     def wait_again(self, task: Task) -> None:
         """Put back a task one of whose inputs was invalidated: it becomes ready when the input is committed again."""
-        self._running[task.stage] -= 1
         if self._state[task.stage][task.unit] == DONE:
             return
         self._state[task.stage][task.unit] = WAITING
         if self._inputs_done(self.stages[task.stage], task.unit):
             self._make_ready(task.stage, task.unit)
+
+    def _take(self, name: str, idle: bool) -> Task | None:
+        if idle and self._alone[name]:
+            return self._alone[name].popleft()
+        if self._retries[name]:
+            return self._retries[name].popleft()
+        return Task(name, heapq.heappop(self._ready[name])) if self._ready[name] else None
 
     def _names(self, pool: str) -> list[str]:
         return [name for name, stage in self.stages.items() if stage.pool == pool]

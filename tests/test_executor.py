@@ -119,6 +119,18 @@ def test_engine_that_always_dies_ends_the_run(tmp_path: Path) -> None:
         settings.prepare().execute()
 
 
+def test_engine_that_always_dies_is_not_saved_by_quarantining_row_after_row(tmp_path: Path) -> None:
+    settings = SmallRun(
+        tmp_path,
+        prompts=4,
+        echo=EchoConfig(poison="Question"),
+        replicas=1,
+        cluster=ClusterConfig(max_engine_restarts=6),
+    )
+    with pytest.raises(RunFailedError, match=r"cluster\.max_engine_restarts=6"):
+        settings.prepare().execute()
+
+
 def test_torn_unit_file_is_made_again(tmp_path: Path) -> None:
     run = SmallRun(tmp_path).prepare()
     run.execute()

@@ -130,10 +130,18 @@ def test_complete_twice_counts_once() -> None:
     scheduler = Scheduler(FLOW[:1], [1])
     task = scheduler.next_task("a", idle=True)
     assert task is not None
-    scheduler.count_duplicate(task)
     assert scheduler.complete(task)
     assert not scheduler.complete(task)
     assert scheduler.done("generate-a") == 1
+
+
+def test_next_task_drops_what_a_second_copy_has_done() -> None:
+    scheduler = Scheduler(FLOW[:1], [1, 1])
+    task = scheduler.next_task("a", idle=True)
+    assert task is not None
+    scheduler.give_back(task)
+    scheduler.complete(task)
+    assert scheduler.next_task("a", idle=True) == Task("generate-a", 1)
 
 
 @settings(max_examples=60, deadline=None)
