@@ -1,10 +1,10 @@
-"""The whole export: units in, `<run.dir>/dataset/` out, one shard in memory at a time."""
+"""The whole export: units in, `<run.dir>/dataset/` out, a few blocks of rows in memory at a time."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from synthgen.config import Config, ExportConfig
 from synthgen.errors import ConfigError
+from synthgen.export.blocks import Block, build_block, group_units
 from synthgen.export.features import dataset_configs
 from synthgen.export.files import ExportedFile
 from synthgen.export.formats import FORMATS
 from synthgen.export.parts import Parts
-from synthgen.export.shards import build_shard, group_units
 from synthgen.pairs import PairCounts
 from synthgen.records import Tables
 from synthgen.storage import Storage
@@ -30,6 +30,13 @@ MARGIN_BIN = 0.25
 
 READ_AHEAD = 8
 """Units that are read before they are needed."""
+
+BLOCK_MIB = 32
+"""Rough size of what is paired and written at a time, in memory. Of 16 to 256 MiB this was fastest (caches, and memory
+that is used again), and peak memory is a few times of it; see docs/performance.md."""
+
+BUILDERS = 2
+"""Blocks that are built at a time, while the one before them is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,24 +121,41 @@ def export_dataset(
         config: the run's configuration.
     """
     check_export(config.export)
-    with Parts() as parts:
-        shards = 0
-        schemas: dict[str, pa.Schema] = {}
-        counts, margins, sample = PairCounts(), Counter[int](), None
-        for group in group_units(_read_ahead(read_tables, units), generators, config.export.shard_mib):
-            shard = build_shard(group, generators, config)
-            pairs = shard.tables[("default", "train")]
-            counts += shard.counts
-            margins.update(_count_margins(shard.tables))
+    counts, margins, schemas = PairCounts(), Counter[int](), dict[str, pa.Schema]()
+    sample: dict[str, Any] | None = None
+    block_mib = min(BLOCK_MIB, config.export.shard_mib)
+    blocks_per_shard = -(-config.export.shard_mib // block_mib)
+    with Parts(storage) as parts:
+        for number, block in enumerate(_build_blocks(read_tables, units, generators, config, block_mib)):
+            counts += block.counts
+            margins.update(_count_margins(block.tables))
+            schemas = schemas or {name: table.schema for (name, _), table in block.tables.items()}
+            pairs = block.tables["default", "train"]
             if sample is None and pairs.num_rows:
                 sample = pairs.slice(0, 1).to_pylist()[0]
-            for (name, split), table in shard.tables.items():
-                schemas.setdefault(name, table.schema)
-                parts.add(name, split, shards, table)
-            shards += 1
-            del group, shard, table, pairs  # or two shards would be in memory while the next one is read
-        files = parts.write(storage, shards, ("default", "kto", "generations", *FORMATS))
+            parts.add(number // blocks_per_shard, block.tables)
+            del block, pairs  # or two would be in memory while the next one is awaited
+        files = parts.write(("default", "kto", "generations", *FORMATS))
     return ExportResult(counts, files, schemas, sample, dict(margins))
+
+
+def _build_blocks(
+    read_tables: Callable[[int], Tables],
+    units: Sequence[int],
+    generators: Sequence[str],
+    config: Config,
+    block_mib: int,
+) -> Iterator[Block]:
+    """Yield the blocks in order; BUILDERS at a time are made in threads, since Arrow works outside of Python's lock."""
+    waiting: deque[Future[Block]] = deque()
+    with ThreadPoolExecutor(BUILDERS) as builders:
+        for group in group_units(_read_ahead(read_tables, units), generators, block_mib):
+            if len(waiting) == BUILDERS:
+                yield waiting.popleft().result()
+            waiting.append(builders.submit(build_block, group, generators, config))
+            del group
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _read_ahead(read_tables: Callable[[int], Tables], units: Sequence[int]) -> Iterator[Tables]:

@@ -1,6 +1,6 @@
 """Optional exports (`export.formats`): the same pairs in the columns that other trainers and tools expect.
 
-Each is one function from a shard's tables to one table; its docstring names the columns.
+Each is one function from a block's tables to one table; its docstring names the columns.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from synthgen.pairs.eligibility import find_faults
 from synthgen.records import MESSAGES_TYPE
 
 
-def make_sft(shard: UnitPairs, config: Config) -> pa.Table:
+def make_sft(block: UnitPairs, config: Config) -> pa.Table:
     """Return the best completion of each prompt, for supervised fine-tuning: prompt_id, messages (prompt and
     completion), model, generator, completion_id, score.
 
     The best is the best-scored of those that may be chosen (not cut off, empty or a refusal); of equals the first.
     """
-    table = shard.generations
+    table = block.generations
     score = table["score"].to_numpy()
     usable = (find_faults(table, config.pairs.drop_refusals) < 0) & ~np.isnan(score)
     rows = np.flatnonzero(usable)
@@ -39,12 +39,12 @@ def make_sft(shard: UnitPairs, config: Config) -> pa.Table:
     return pa.table({"prompt_id": columns.pop("prompt_id"), "messages": messages, **columns})
 
 
-def make_text(shard: UnitPairs, config: Config) -> pa.Table:
+def make_text(block: UnitPairs, config: Config) -> pa.Table:
     """Return the pairs as plain text: prompt_id, prompt, chosen, rejected, chosen_score, rejected_score.
 
     A prompt of one user turn is its text; a longer conversation is a transcript with the role before each turn.
     """
-    pairs = shard.pairs
+    pairs = block.pairs
     return pa.table(
         {
             "prompt_id": pairs["prompt_id"],
@@ -57,10 +57,10 @@ def make_text(shard: UnitPairs, config: Config) -> pa.Table:
     )
 
 
-def make_hh(shard: UnitPairs, config: Config) -> pa.Table:
+def make_hh(block: UnitPairs, config: Config) -> pa.Table:
     """Return the pairs as Anthropic/hh-rlhf has them: chosen, rejected, each the whole conversation as one text with
     `Human:` and `Assistant:` before the turns."""
-    pairs = shard.pairs
+    pairs = block.pairs
     prompts = _render(pairs, render_hh)
     return pa.table(
         {
@@ -70,10 +70,10 @@ def make_hh(shard: UnitPairs, config: Config) -> pa.Table:
     )
 
 
-def make_ultrafeedback(shard: UnitPairs, config: Config) -> pa.Table:
+def make_ultrafeedback(block: UnitPairs, config: Config) -> pa.Table:
     """Return the pairs in the columns of argilla/ultrafeedback-binarized-preferences-cleaned: source, prompt (text),
     chosen and rejected (messages with the prompt), and the rating and model of each."""
-    pairs = shard.pairs
+    pairs = block.pairs
     columns: dict[str, Any] = {"source": pairs["source"], "prompt": _render(pairs, render_text)}
     for side in ("chosen", "rejected"):
         columns[side] = append_turn(pairs["prompt"], _read_answers(pairs[side]))
@@ -82,10 +82,10 @@ def make_ultrafeedback(shard: UnitPairs, config: Config) -> pa.Table:
     return pa.table(columns)
 
 
-def make_jsonl(shard: UnitPairs, config: Config) -> pa.Table:
+def make_jsonl(block: UnitPairs, config: Config) -> pa.Table:
     """Return the pairs as OpenAI's preference fine-tuning takes them (written as JSON lines): input.messages,
     preferred_output, non_preferred_output."""
-    pairs = shard.pairs
+    pairs = block.pairs
     prompts = pairs["prompt"].combine_chunks().cast(MESSAGES_TYPE)
     return pa.table(
         {

@@ -1,9 +1,9 @@
-"""Tables as the bytes of files. The same table gives the same bytes (with the same version of pyarrow)."""
+"""Tables as the bytes of files. The same tables give the same bytes (with the same version of pyarrow)."""
 
 from __future__ import annotations
 
-import io
 import json
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,27 +16,47 @@ CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_l
 ROW_GROUP_BYTES = 100_000_000
 
 
-def encode_parquet(table: pa.Table) -> bytes:
-    """Return `table` as a Parquet file, with the features that `datasets` reads from its schema."""
-    schema = _make_schema(table.schema)
-    sink = io.BytesIO()
-    with pq.ParquetWriter(
-        sink, schema, compression="snappy", use_content_defined_chunking=CHUNKING, write_page_index=True
-    ) as writer:
+class ParquetFile:
+    """A Parquet file that is written table by table, with the features that `datasets` reads from its schema.
+
+    Args:
+        sink: binary file; it stays open.
+        schema: of every table.
+    """
+
+    def __init__(self, sink: IO[bytes], schema: pa.Schema) -> None:
+        self._schema = _make_schema(schema)
+        self._writer = pq.ParquetWriter(
+            sink, self._schema, compression="snappy", use_content_defined_chunking=CHUNKING, write_page_index=True
+        )
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows, as a row group of their own (or several, where they take more than ROW_GROUP_BYTES)."""
         # An empty row group would break `datasets`, which takes the first one's length as its batch size.
         if table.num_rows:
             rows = max(1, table.num_rows * ROW_GROUP_BYTES // max(1, table.nbytes))
-            writer.write_table(pa.Table.from_arrays(table.columns, schema=schema), row_group_size=rows)
-        writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKING)})
-    return sink.getvalue()
+            self._writer.write_table(pa.Table.from_arrays(table.columns, schema=self._schema), row_group_size=rows)
+
+    def close(self) -> None:
+        """Write the footer."""
+        self._writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKING)})
+        self._writer.close()
 
 
-def encode_jsonl(table: pa.Table) -> bytes:
-    """Return `table` as JSON lines in UTF-8."""
-    lines = (
-        json.dumps(row, ensure_ascii=False) + "\n" for batch in table.to_batches(1024) for row in batch.to_pylist()
-    )
-    return "".join(lines).encode()
+class JsonLinesFile:
+    """A file of JSON lines in UTF-8 that is written table by table. Arguments as for `ParquetFile`."""
+
+    def __init__(self, sink: IO[bytes], schema: pa.Schema) -> None:
+        self._sink = sink
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows, a line each."""
+        for batch in table.to_batches(1024):
+            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist()]
+            self._sink.write("".join(lines).encode())
+
+    def close(self) -> None:
+        """Nothing is left to write."""
 
 
 def _make_schema(schema: pa.Schema) -> pa.Schema:

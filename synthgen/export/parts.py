@@ -1,28 +1,33 @@
-"""Shards on their way to the run directory: encoded at once, named when it is known how many there are."""
+"""Shards on their way to the run directory: written as their rows come, named when it is known how many there are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from tempfile import SpooledTemporaryFile
+from tempfile import TemporaryFile
 from typing import IO
 
 import pyarrow as pa
 
 from synthgen.export.files import JSON_LINES, ROOT, ExportedFile, config_directory, shard_path
-from synthgen.export.parquet import encode_jsonl, encode_parquet
+from synthgen.export.parquet import JsonLinesFile, ParquetFile
 from synthgen.storage import Storage
-
-_SPOOL_BYTES = 64 << 20
 
 
 class Parts:
-    """The encoded tables of an export; a context manager that frees them."""
+    """The files of an export while it runs; a context manager that frees them.
 
-    def __init__(self) -> None:
+    A file's name holds the number of shards, which is known at the end. Until then the files lie without a name on
+    disk (in the run directory where that is local, since /tmp may be memory): memory does not grow with the data set.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        if storage.root is not None:
+            storage.root.mkdir(parents=True, exist_ok=True)
         self._stack = ExitStack()
-        self._parts: list[_Part] = []
+        self._finished: list[_Part] = []
+        self._open: dict[tuple[str, str], _Part] = {}
 
     def __enter__(self) -> Parts:
         return self
@@ -30,40 +35,63 @@ class Parts:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def add(self, config: str, split: str, shard: int, table: pa.Table) -> None:
-        """Encode the rows that shard number `shard` gives to a split of a config."""
-        spool = self._stack.enter_context(SpooledTemporaryFile(_SPOOL_BYTES))  # noqa: SIM115 (closed with the stack)
-        data = encode_jsonl(table) if config == JSON_LINES else encode_parquet(table)
-        spool.write(data)
-        self._parts.append(_Part(config, split, shard, table.num_rows, table.nbytes, len(data), spool))
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return 1 + max([part.shard for part in (*self._finished, *self._open.values())], default=-1)
 
-    def write(self, storage: Storage, shards: int, configs: Iterable[str]) -> tuple[ExportedFile, ...]:
-        """Write all of them, and remove what other settings, or fewer units, left in the directories of `configs`."""
-        files = tuple(self._write(storage, shards))
+    def add(self, shard: int, tables: Mapping[tuple[str, str], pa.Table]) -> None:
+        """Write rows of shard number `shard`, a table per (config, split); shards come one after the other."""
+        for (config, split), table in tables.items():
+            part = self._open.get((config, split))
+            if part is None or part.shard != shard:
+                if part is not None:
+                    self._finish(part)
+                file = self._stack.enter_context(TemporaryFile(dir=self._storage.root))  # noqa: SIM115 (closed with the stack)
+                part = self._open[config, split] = _Part(config, split, shard, table.schema, file)
+            part.add(table)
+
+    def write(self, configs: Iterable[str]) -> tuple[ExportedFile, ...]:
+        """Give all files their names, and remove what other settings, or fewer units, left in the directories of
+        `configs`."""
+        shards = self.shards
+        for part in self._open.values():
+            self._finish(part)
+        files = tuple(self._write(shards))
         kept = {file.path for file in files}
         for name in configs:
-            for path in storage.list(f"{ROOT}/{config_directory(name)}"):
+            for path in self._storage.list(f"{ROOT}/{config_directory(name)}"):
                 if path not in kept:
-                    storage.delete(path)
+                    self._storage.delete(path)
         return files
 
-    def _write(self, storage: Storage, shards: int) -> Iterator[ExportedFile]:
-        for part in self._parts:
+    def _finish(self, part: _Part) -> None:
+        part.sink.close()
+        self._finished.append(part)
+
+    def _write(self, shards: int) -> Iterator[ExportedFile]:
+        for part in self._finished:
             path = shard_path(part.config, part.split, part.shard, shards)
-            part.spool.seek(0)
-            storage.replace(path, part.spool.read())
-            part.spool.close()
-            yield ExportedFile(path, part.config, part.split, part.rows, part.memory_bytes, part.file_bytes)
+            part.file.seek(0)
+            data = part.file.read()
+            part.file.close()
+            self._storage.replace(path, data)
+            yield ExportedFile(path, part.config, part.split, part.rows, part.memory_bytes, len(data))
 
 
-@dataclass(frozen=True, slots=True)
 class _Part:
-    """A shard's table as a file that has no name yet."""
+    """A shard's rows of one split of a config, in a file that has no name yet."""
 
-    config: str
-    split: str
-    shard: int
-    rows: int
-    memory_bytes: int
-    file_bytes: int
-    spool: IO[bytes]
+    def __init__(self, config: str, split: str, shard: int, schema: pa.Schema, file: IO[bytes]) -> None:
+        self.config = config
+        self.split = split
+        self.shard = shard
+        self.file = file
+        self.sink = JsonLinesFile(file, schema) if config == JSON_LINES else ParquetFile(file, schema)
+        self.rows = 0
+        self.memory_bytes = 0
+
+    def add(self, table: pa.Table) -> None:
+        self.sink.write(table)
+        self.rows += table.num_rows
+        self.memory_bytes += table.nbytes

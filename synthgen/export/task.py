@@ -11,13 +11,13 @@ from typing import Any
 import pyarrow as pa
 
 from synthgen.config import Config
+from synthgen.export.blocks import is_test
 from synthgen.export.dataset import check_export
 from synthgen.export.features import dataset_configs
 from synthgen.export.files import ExportedFile
 from synthgen.export.formats import FORMATS
 from synthgen.export.infer import close_type, convert_value, infer_type, join_types
 from synthgen.export.parts import Parts
-from synthgen.export.shards import is_test
 from synthgen.records import MESSAGES_TYPE, Tables
 from synthgen.stages.task import TASK_STAGE
 from synthgen.storage import Storage
@@ -79,16 +79,15 @@ def export_task(
     check_export(config.export)
     schema = _make_schema(config, (read_tables(unit)[TASK_STAGE] for unit in units))
     sample: dict[str, Any] | None = None
-    shards = 0
-    with Parts() as parts:
-        for rows in _group((_make_rows(read_tables(unit), schema) for unit in units), config.export.shard_mib):
+    with Parts(storage) as parts:
+        groups = _group((_make_rows(read_tables(unit), schema) for unit in units), config.export.shard_mib)
+        for shard, rows in enumerate(groups):
             if sample is None:
                 good = rows.filter(pa.compute.is_null(rows["error"])).slice(0, 1).to_pylist()
                 sample = good[0] if good else None
-            for split, table in _split(rows, config.export.test_fraction).items():
-                parts.add(CONFIG, split, shards, table)
-            shards += 1
-        files = parts.write(storage, shards, (CONFIG, "kto", "generations", *FORMATS))
+            splits = _split(rows, config.export.test_fraction)
+            parts.add(shard, {(CONFIG, split): table for split, table in splits.items()})
+        files = parts.write((CONFIG, "kto", "generations", *FORMATS))
     return TaskExport(files, schema, sample)
 
 

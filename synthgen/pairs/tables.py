@@ -57,7 +57,7 @@ def build_generations(
 ) -> pa.Table:
     """Return SCORED_GENERATIONS_SCHEMA, one row per row of `generations`, in its order."""
     columns: dict[str, pa.Array | pa.ChunkedArray] = {name: generations[name] for name in generations.column_names}
-    columns["prompt"] = _take_prompts(prompts, prompt)["prompt"]
+    columns["prompt"] = prompts["messages"].take(pa.array(prompt))
     columns["score"] = pa.array(scores, from_pandas=True)
     columns["judgements"] = _nest_judgements(judgements, ratings, len(generations))
     return _assemble(columns, SCORED_GENERATIONS_SCHEMA)

@@ -15,7 +15,8 @@ from exported_runs import export_units, make_unit, rows_of
 
 from synthgen.config import Config, ExportConfig
 from synthgen.errors import ConfigError
-from synthgen.export import dataset_configs, encode_parquet, group_units
+from synthgen.export import dataset_configs, group_units
+from synthgen.export.parquet import ParquetFile
 from synthgen.records import KTO_SCHEMA, PAIRS_SCHEMA, SCORED_GENERATIONS_SCHEMA, Tables
 
 CONFIGS = {"default": PAIRS_SCHEMA, "kto": KTO_SCHEMA, "generations": SCORED_GENERATIONS_SCHEMA}
@@ -34,14 +35,15 @@ def hash_files(path: Path) -> dict[str, str]:
     return {file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def small_shards(monkeypatch: pytest.MonkeyPatch, units_per_shard: int) -> None:
-    """Close a group after so many units, whatever their size."""
+def small_blocks(monkeypatch: pytest.MonkeyPatch, units: int, blocks_per_shard: int = 1) -> None:
+    """Close a block after so many units, and a shard after so many blocks, whatever their size."""
 
-    def group(tables: Any, generators: Any, shard_mib: int) -> Any:
-        units = list(tables)
-        return iter([units[i : i + units_per_shard] for i in range(0, len(units), units_per_shard)])
+    def group(tables: Any, generators: Any, block_mib: int) -> Any:
+        listed = list(tables)
+        return iter([listed[i : i + units] for i in range(0, len(listed), units)])
 
     monkeypatch.setattr("synthgen.export.dataset.group_units", group)
+    monkeypatch.setattr("synthgen.export.dataset.BLOCK_MIB", 256 // blocks_per_shard)
 
 
 def test_export_loads_with_datasets_in_every_config_and_split(tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_export_is_sorted_and_the_same_bytes_again(tmp_path: Path) -> None:
 
 
 def test_export_of_a_grown_run_keeps_the_shards_that_were_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small_shards(monkeypatch, 2)
+    small_blocks(monkeypatch, 2)
     export_units(tmp_path, 5)
     before = hash_files(tmp_path)
     result = export_units(tmp_path, 8)
@@ -98,6 +100,25 @@ def test_export_of_a_grown_run_keeps_the_shards_that_were_full(tmp_path: Path, m
             assert before[names[0]] == after[names[1]]
     loaded = datasets.load_dataset(str(tmp_path / "dataset"), "generations", split="train")
     assert loaded.num_rows == 8 * 8 * 4 == sum(result.report["dataset"]["generations"].values())
+
+
+def test_shard_of_several_blocks_is_sorted_in_each_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = export_units(tmp_path / "whole", 5)
+    small_blocks(monkeypatch, 1, blocks_per_shard=2)
+    result = export_units(tmp_path / "blocks", 5)
+    paths = sorted((tmp_path / "blocks/dataset/generations").iterdir())
+    assert [path.name for path in paths] == [f"train-{shard:05d}-of-00003.parquet" for shard in range(3)]
+    files = [pq.ParquetFile(path) for path in paths]
+    groups = [file.read_row_group(group) for file in files for group in range(file.num_row_groups)]
+    assert [file.num_row_groups for file in files] == [2, 2, 1]
+    for group in groups:
+        ids = group["prompt_id"].to_pylist()
+        assert ids == sorted(ids)
+    for name in CONFIGS:
+        rows = [json.dumps(row) for row in rows_of(tmp_path / "blocks", result, name)]
+        assert sorted(rows) == sorted(json.dumps(row) for row in rows_of(tmp_path / "whole", whole, name))
+    assert result.counts == whole.counts
+    assert result.margins == whole.margins
 
 
 def test_export_with_other_settings_leaves_no_file_of_the_earlier_one(tmp_path: Path) -> None:
@@ -177,16 +198,21 @@ def test_card_features_are_those_of_datasets(tmp_path: Path) -> None:
 
 def test_group_units_closes_groups_that_do_not_change_when_units_are_added() -> None:
     units = [make_unit(unit, words=4000) for unit in range(7)]
-    few, many = (list(group_units(units[:count], ("main",), shard_mib=1)) for count in (5, 7))
+    few, many = (list(group_units(units[:count], ("main",), block_mib=1)) for count in (5, 7))
     assert [len(group) for group in few[:-1]] == [len(group) for group in many[: len(few) - 1]]
     assert len(few) > 1
     assert [table for group in many for table in group] == units
 
 
-def test_encode_parquet_splits_large_tables_into_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_file_splits_large_tables_into_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("synthgen.export.parquet.ROW_GROUP_BYTES", 2000)
     table = make_unit(0)["generate-main"]
-    assert pq.read_metadata(io.BytesIO(encode_parquet(table))).num_row_groups > 1
+    sink = io.BytesIO()
+    file = ParquetFile(sink, table.schema)
+    file.write(table)
+    file.close()
+    assert pq.read_metadata(sink).num_row_groups > 1
+    assert pq.read_table(sink).num_rows == table.num_rows
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Shards: the rows of some consecutive units, by config and split. Pure functions; nothing is read or written here."""
+"""Blocks: the rows of some consecutive units, by config and split. Pure functions; nothing is read or written here."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ HASH_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class Block:
     """The rows that a group of units gives to the data set, sorted by prompt_id.
 
     Attributes:
-        tables: table by (config, split). Every shard of a run has the same keys, whatever rows it has.
+        tables: table by (config, split). Every block of a run has the same keys, whatever rows it has.
         counts: what became of the group's prompts.
     """
 
@@ -30,8 +30,8 @@ class Shard:
     counts: PairCounts
 
 
-def group_units(tables: Iterable[Tables], generators: Sequence[str], shard_mib: int) -> Iterator[list[Tables]]:
-    """Yield consecutive units in groups whose `generations` rows take about `shard_mib` MiB in memory.
+def group_units(tables: Iterable[Tables], generators: Sequence[str], block_mib: int) -> Iterator[list[Tables]]:
+    """Yield consecutive units in groups whose `generations` rows take about `block_mib` MiB in memory.
 
     A group is closed once it has reached that size, counted from the first unit: units that are added later never
     change the groups that were full before.
@@ -41,14 +41,14 @@ def group_units(tables: Iterable[Tables], generators: Sequence[str], shard_mib: 
     for unit in tables:
         group.append(unit)
         size += _estimate_bytes(unit, generators)
-        if size >= shard_mib * 2**20:
+        if size >= block_mib * 2**20:
             yield group
             group, size = [], 0.0
     if group:
         yield group
 
 
-def build_shard(group: Sequence[Tables], generators: Sequence[str], config: Config) -> Shard:
+def build_block(group: Sequence[Tables], generators: Sequence[str], config: Config) -> Block:
     """Return the rows of a group of units in every config of the data set, split by prompt.
 
     Args:
@@ -71,7 +71,7 @@ def build_shard(group: Sequence[Tables], generators: Sequence[str], config: Conf
         tables[("generations", split)] = rows.generations
         for name in config.export.formats:
             tables[(name, split)] = FORMATS[name](rows, config)
-    return Shard(tables, made.counts)
+    return Block(tables, made.counts)
 
 
 def split_rows(made: UnitPairs, test_fraction: float) -> dict[str, UnitPairs]:
