@@ -15,13 +15,12 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,37 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
-START_LIMIT_S = 300.0
+from benchmarks.chaos_kills import Scene, kill_something, tear_a_unit
+
+START_LIMIT_S = 400.0
+LEFT_OVER_LIMIT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run that chaos is let loose on. `on_cluster`: on a Ray cluster of three nodes instead of an embedded Ray."""
+
+    name: str
+    overrides: tuple[str, ...]
+    on_cluster: bool = False
+
+
+COMMON = ("run.grace_s=2", "run.unit_size=4", "cluster.max_engine_restarts=100", "cluster.max_load_attempts=10")
+ECHO = (
+    "experiment=echo", "prompts.limit=64", "judge.canary_fraction=0.1", "cluster.stall_timeout_s=6",
+    "generators.main.model.echo.tokens_per_s=40", "judge.model.echo.tokens_per_s=40",
+)  # fmt: skip
+TINY = ("experiment=demo", "prompts.limit=48", "cluster.num_cpus=4", "cluster.stall_timeout_s=45")
+TWO_PROCESSES = ("generators.main.model.tensor_parallel_size=2", "judge.model.tensor_parallel_size=2")
+
+SETUPS = {
+    "echo": (
+        Setup("one pool, embedded Ray", (*ECHO, "cluster.num_cpus=4")),
+        Setup("two pools, cluster", (*ECHO, "judge.model.name=judge", "generators.main.model.replicas=2"), True),
+    ),
+    "tiny": (Setup("tensor parallel size 1", TINY), Setup("tensor parallel size 2", (*TINY, *TWO_PROCESSES))),
+}
+"""By engine; runs take turns."""
 
 
 @dataclass
@@ -38,14 +67,39 @@ class Result:
 
     engine: str
     kills: Counter[str] = field(default_factory=Counter)
-    starts: int = 0
+    starts: Counter[str] = field(default_factory=Counter)
+    ends: Counter[int] = field(default_factory=Counter)
     runs: int = 0
     rows_lost: int = 0
     rows_doubled: int = 0
-    datasets_equal: bool = True
-    left_over_processes: int = 0
     differences: list[str] = field(default_factory=list)
+    tracebacks: int = 0
+    left_over_processes: int = 0
     elapsed_s: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was lost, doubled or changed, and nobody was shown a traceback."""
+        bad = self.rows_lost + self.rows_doubled + len(self.differences) + self.tracebacks + self.left_over_processes
+        return bad == 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "engine": self.engine,
+            "kills": self.kills.total(),
+            "kills_by_kind": dict(sorted(self.kills.items())),
+            "starts": dict(self.starts),
+            "exit_statuses": {str(status): count for status, count in sorted(self.ends.items())},
+            "completed_runs": self.runs,
+            "rows_lost": self.rows_lost,
+            "rows_doubled": self.rows_doubled,
+            "dataset_equal": not self.differences,
+            "differences": self.differences,
+            "tracebacks": self.tracebacks,
+            "left_over_processes": self.left_over_processes,
+            "elapsed_s": self.elapsed_s,
+        }
 
 
 def main() -> None:
@@ -60,16 +114,14 @@ def main() -> None:
     root.mkdir(parents=True, exist_ok=True)
     results = []
     try:
-        if options.echo:
-            results.append(run_chaos("echo", options.echo, root / "echo", options.seed))
-        if options.tiny:
-            results.append(run_chaos("tiny", options.tiny, root / "tiny", options.seed))
+        for engine, kills in (("echo", options.echo), ("tiny", options.tiny)):
+            if kills:
+                results.append(run_chaos(engine, kills, root / engine, options.seed))
     finally:
         if options.keep is None:
             shutil.rmtree(root, ignore_errors=True)
-    print(json.dumps([_as_json(result) for result in results], indent=2))
-    good = all(r.datasets_equal and not r.rows_lost and not r.rows_doubled for r in results)
-    sys.exit(0 if good else 1)
+    print(json.dumps([result.as_json() for result in results], indent=2))
+    sys.exit(0 if all(result.good for result in results) else 1)
 
 
 def run_chaos(engine: str, kills: int, root: Path, seed: int) -> Result:
@@ -78,12 +130,17 @@ def run_chaos(engine: str, kills: int, root: Path, seed: int) -> Result:
     result = Result(engine)
     began = time.monotonic()
     root.mkdir(parents=True, exist_ok=True)
-    calm = root / "calm"
-    length_s = _run_to_end(engine, calm)
-    expected = read_dataset(calm)
-    while sum(result.kills.values()) < kills:
-        directory = root / f"run-{result.runs}"
-        _one_run(engine, directory, rng, result, kills, length_s)
+    calm: dict[str, tuple[float, dict[str, Any]]] = {}
+    while result.kills.total() < kills:
+        setup = SETUPS[engine][result.runs % len(SETUPS[engine])]
+        with _cluster_for(setup) as cluster:
+            if setup.name not in calm:
+                directory = root / f"calm-{len(calm)}"
+                length_s = _run_to_end(setup, directory, cluster)
+                calm[setup.name] = length_s, read_dataset(directory)
+            length_s, expected = calm[setup.name]
+            directory = root / f"run-{result.runs}"
+            _one_run(setup, cluster, directory, rng, result, kills, length_s)
         result.runs += 1
         _compare(read_dataset(directory), expected, result, exact=engine == "echo")
         shutil.rmtree(directory, ignore_errors=True)
@@ -91,110 +148,84 @@ def run_chaos(engine: str, kills: int, root: Path, seed: int) -> Result:
     return result
 
 
-def _one_run(engine: str, directory: Path, rng: random.Random, result: Result, kills: int, length_s: float) -> None:
-    """Start one run again and again, killing something each time, until it completes."""
+def _one_run(
+    setup: Setup, cluster: Any, directory: Path, rng: random.Random, result: Result, kills: int, length_s: float
+) -> None:
+    """Start one run again and again, killing something at random moments, until it completes."""
     while True:
-        result.starts += 1
-        process = _start(engine, directory)
+        result.starts[setup.name] += 1
+        process = _start(setup, directory, cluster)
+        scene = Scene(process.pid, directory, rng, cluster)
+        family: set[psutil.Process] = set()
+        deadline = time.monotonic() + START_LIMIT_S
         try:
             while process.poll() is None:
-                if sum(result.kills.values()) >= kills:
-                    process.wait(START_LIMIT_S)
-                    break
-                # Around the length of a whole run: kills fall into start-up, work, commits and the export alike.
-                deadline = time.monotonic() + rng.uniform(0.05, 0.9) * length_s
-                while time.monotonic() < deadline and process.poll() is None:
-                    time.sleep(0.02)
-                if process.poll() is None:
-                    kind = _kill_something(process.pid, directory, rng)
-                    if kind:
-                        result.kills[kind] += 1
-                        print(f"{engine}: kill {sum(result.kills.values())}: {kind}", file=sys.stderr, flush=True)
+                # Up to most of a run's length: kills fall into start-up, work, commits and the export alike.
+                _wait(process, rng.uniform(0.02, 0.7) * length_s)
+                family |= set(scene.find())
+                if time.monotonic() > deadline:
+                    raise SystemExit(f"no end in {START_LIMIT_S} s:\n{_log(directory)[-4000:]}")
+                if process.poll() is None and result.kills.total() < kills:
+                    _note(kill_something(scene), setup, result)
         finally:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(START_LIMIT_S)
-            result.left_over_processes += _count_left_over(directory)
+            if process.poll() is None:
+                process.kill()
+        result.ends[process.wait()] += 1
+        result.left_over_processes += _count_left_over(family)
         if process.returncode == 0:
-            return
-        if rng.random() < 0.3 and sum(result.kills.values()) < kills and _tear_a_unit(directory, rng):
-            result.kills["torn_unit_file"] += 1
+            break
+        if rng.random() < 0.2 and result.kills.total() < kills and tear_a_unit(scene):
+            _note("torn_unit_file", setup, result)
+    result.tracebacks += _log(directory).count("Traceback")
 
 
-def _kill_something(driver: int, directory: Path, rng: random.Random) -> str | None:
-    kinds: list[Callable[[int], str | None]] = [
-        lambda pid: _signal(pid, signal.SIGKILL, "driver_sigkill"),
-        lambda pid: _signal(pid, signal.SIGTERM, "driver_sigterm"),
-        lambda pid: _kill_child(pid, ("ray::Replica",), "replica", rng),
-        lambda pid: _kill_child(pid, ("VLLM::EngineCore",), "engine_core", rng),
-        lambda pid: _kill_child(pid, ("raylet/raylet",), "raylet", rng),
-    ]
-    rng.shuffle(kinds)
-    for kill in kinds:
-        kind = kill(driver)
-        if kind:
-            return kind
-    return None
+def _note(kind: str | None, setup: Setup, result: Result) -> None:
+    if kind:
+        result.kills[kind] += 1
+        print(f"{setup.name}: kill {result.kills.total()}: {kind}", file=sys.stderr, flush=True)
 
 
-def _signal(pid: int, number: int, kind: str) -> str | None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-        return kind
-    return None
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
 
 
-def _kill_child(driver: int, titles: Sequence[str], kind: str, rng: random.Random) -> str | None:
-    try:
-        children = psutil.Process(driver).children(recursive=True)
-    except psutil.Error:
-        return None
-    found = []
-    for child in children:
-        with contextlib.suppress(psutil.Error):
-            command = " ".join(child.cmdline()) + child.name()
-            if any(title in command for title in titles):
-                found.append(child)
-    if not found:
-        return None
-    with contextlib.suppress(psutil.Error):
-        rng.choice(found).kill()
-        return kind
-    return None
+def _log(directory: Path) -> str:
+    return (directory.parent / f"{directory.name}.log").read_text(encoding="utf-8", errors="replace")
 
 
-def _tear_a_unit(directory: Path, rng: random.Random) -> bool:
-    """Cut a committed unit's file short, as a disk that lost power would."""
-    units = sorted(directory.glob("stages/*/unit-*.parquet"))
-    if not units:
-        return False
-    path = rng.choice(units)
-    os.truncate(path, rng.randrange(path.stat().st_size))
-    return True
-
-
-def _command(engine: str, directory: Path) -> list[str]:
-    common = [sys.executable, "-m", "synthgen", "run", f"run.dir={directory}", "run.grace_s=2", "run.unit_size=4"]
-    common += ["cluster.num_cpus=4", "cluster.max_engine_restarts=100"]
-    if engine == "echo":
-        slow = ["generators.main.model.echo.tokens_per_s=40", "judge.model.echo.tokens_per_s=40"]
-        return [*common, "experiment=echo", *slow, "judge.canary_fraction=0.1", "prompts.limit=64"]
-    return [*common, "experiment=demo", "prompts.limit=32"]
-
-
-def _start(engine: str, directory: Path) -> subprocess.Popen[bytes]:
+def _start(setup: Setup, directory: Path, cluster: Any) -> subprocess.Popen[bytes]:
     directory.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "synthgen", "run", f"run.dir={directory}", *COMMON, *setup.overrides]
+    environment = {**os.environ, **({"RAY_ADDRESS": cluster.address} if cluster else {})}
     with open(directory.parent / f"{directory.name}.log", "ab") as log:
         return subprocess.Popen(
-            _command(engine, directory), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, env=environment
         )
 
 
-def _run_to_end(engine: str, directory: Path) -> float:
+def _run_to_end(setup: Setup, directory: Path, cluster: Any) -> float:
     began = time.monotonic()
-    process = _start(engine, directory)
-    if process.wait(START_LIMIT_S) != 0:
-        raise SystemExit((directory.parent / f"{directory.name}.log").read_text()[-4000:])
+    if _start(setup, directory, cluster).wait(START_LIMIT_S) != 0:
+        raise SystemExit(_log(directory)[-4000:])
     return time.monotonic() - began
+
+
+@contextlib.contextmanager
+def _cluster_for(setup: Setup) -> Iterator[Any]:
+    """Give the setup its Ray cluster, if it wants one: a head that runs nothing, and two nodes."""
+    if not setup.on_cluster:
+        yield None
+        return
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=2)
+        yield cluster
+    finally:
+        cluster.shutdown()
 
 
 def read_dataset(directory: Path) -> dict[str, Any]:
@@ -214,48 +245,28 @@ def _compare(actual: dict[str, Any], expected: dict[str, Any], result: Result, *
     generations = [name for name in expected if "/generations/" in name]
     want = sum((expected[name]["prompt_ids"] for name in generations), Counter())
     have = sum((actual[name]["prompt_ids"] for name in generations if name in actual), Counter())
-    result.rows_lost += sum((want - have).values())
-    result.rows_doubled += sum((have - want).values())
-    if exact:
-        names = sorted(set(actual) | set(expected))
-        different = [n for n in names if actual.get(n, {}).get("sha256") != expected.get(n, {}).get("sha256")]
-    else:
-        keys = ("schema", "prompt_ids")
-        different = [
-            n for n in generations if n not in actual or any(actual[n][key] != expected[n][key] for key in keys)
-        ]
-    result.datasets_equal &= not different
-    result.differences += different
+    result.rows_lost += (want - have).total()
+    result.rows_doubled += (have - want).total()
+    keys = ("sha256",) if exact else ("schema", "prompt_ids")
+    names = sorted(set(actual) | set(expected)) if exact else generations
+    result.differences += [
+        name
+        for name in names
+        if name not in actual or name not in expected or any(actual[name][key] != expected[name][key] for key in keys)
+    ]
 
 
-def _count_left_over(directory: Path) -> int:
-    """Return how many processes that name the run's directory are still alive a moment after its driver ended."""
-    for _ in range(100):
-        alive = []
-        for process in psutil.process_iter(["cmdline"]):
-            with contextlib.suppress(psutil.Error):
-                if f"run.dir={directory}" in (process.info["cmdline"] or []):
-                    alive.append(process.pid)
-        if not alive:
-            return 0
-        time.sleep(0.1)
+def _count_left_over(family: set[psutil.Process]) -> int:
+    """Return how many of a start's replicas and engines still live some time after its driver ended."""
+    ours = [process for process in family if _is_engine(process)]
+    _, alive = psutil.wait_procs(ours, timeout=LEFT_OVER_LIMIT_S)
     return len(alive)
 
 
-def _as_json(result: Result) -> dict[str, Any]:
-    return {
-        "engine": result.engine,
-        "kills": sum(result.kills.values()),
-        "kills_by_kind": dict(sorted(result.kills.items())),
-        "starts": result.starts,
-        "completed_runs": result.runs,
-        "rows_lost": result.rows_lost,
-        "rows_doubled": result.rows_doubled,
-        "dataset_equal": result.datasets_equal,
-        "differences": result.differences,
-        "left_over_processes": result.left_over_processes,
-        "elapsed_s": result.elapsed_s,
-    }
+def _is_engine(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return any(title in process.name() + " ".join(process.cmdline()) for title in ("ray::Replica", "VLLM::"))
+    return False
 
 
 if __name__ == "__main__":

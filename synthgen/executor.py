@@ -12,49 +12,28 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from synthgen.config import ClusterConfig, RunConfig
-from synthgen.errors import ConfigError, EngineDeadError, RunFailedError, RunStoppedError
+from synthgen.errors import ConfigError, EngineDeadError, RunFailedError, RunStoppedError, SynthgenError
 from synthgen.lease import Lease
+from synthgen.pool_sizes import adjust_pools
 from synthgen.pools import Pool, PoolSpec, ReplicaHandle
 from synthgen.records import UnitCounts
 from synthgen.replica import Progress, add_counts
 from synthgen.run_dir import CorruptUnitError, RunDir
 from synthgen.scheduler import Scheduler, Task
+from synthgen.snapshot import Snapshot, StageTotals
+from synthgen.stragglers import find_late_task
 
 logger = logging.getLogger(__name__)
 
 ASK_EVERY_S = 2.0
-STRAGGLER_FACTOR = 3.0
 UNREACHABLE_LIMIT_S = 60.0
 
 
 class _Lost:
     """Stands in for the reference of a task whose replica is out of reach."""
-
-
-@dataclass
-class StageTotals:
-    """What this session did in one stage, and how many of its units are committed in all."""
-
-    units: int = 0
-    done: int = 0
-    reused: int = 0
-    counts: UnitCounts = field(default_factory=UnitCounts)
-    directory: str = ""  # of the stage's units, within the run directory
-
-
-@dataclass
-class Snapshot:
-    """The state of a run at one moment, for the panel, the log line and `status.json`."""
-
-    stages: dict[str, StageTotals]
-    replicas: list[dict[str, Any]]
-    elapsed_s: float
-    gpu_hours: float
-    message: str = ""
 
 
 class Executor:
@@ -128,14 +107,17 @@ class Executor:
                 self._check_budget()
                 if self._stop_reason is not None:
                     self._drain(self._stop_reason)
-                self._adjust_pools()
+                adjust_pools(self._pools, self._scheduler)
                 self._hand_out()
+                self._check_stuck()
                 self._book(timeout_s=0.5)
                 self._check_progress()
                 self._observe(self.snapshot())
         finally:
             self._end_all()
         self._observe(self.snapshot())
+        if self._stop_reason is not None:  # it came with the last commit
+            raise self._stop_reason
         return self.replica_report()
 
     def snapshot(self) -> Snapshot:
@@ -168,39 +150,6 @@ class Executor:
             for name, progress in pool.finished.items()
         ]
 
-    # Replicas
-
-    def _adjust_pools(self) -> None:
-        """Start replicas that have work to come; end idle ones whose pool has none, if another pool wants the room."""
-        wanting = [pool for pool in self._pools if self._wants(pool)]
-        for pool in wanting:
-            work = self._scheduler.ready(pool.spec.name) + sum(len(handle.open) for handle in pool.handles)
-            remaining = self._scheduler.remaining(pool.spec.name)
-            goal = min(pool.spec.replicas, remaining if pool.spec.eager else max(work, 1))
-            while len(pool.handles) < goal:
-                pool.start_replica()
-        for pool in self._pools:
-            if self._scheduler.ready(pool.spec.name):
-                continue
-            starved = any(other is not pool and self._is_starved(other) for other in wanting)
-            over = self._scheduler.remaining(pool.spec.name) == 0
-            for handle in [handle for handle in pool.handles if handle.live and not handle.open]:
-                if starved or over:
-                    logger.info("%s: no work left for it; its room is given back", handle.name)
-                    pool.end_replica(handle)
-            if over:
-                for handle in [handle for handle in pool.handles if not handle.info]:
-                    pool.kill_replica(handle)
-
-    def _wants(self, pool: Pool) -> bool:
-        if self._scheduler.remaining(pool.spec.name) == 0:
-            return False
-        return pool.spec.eager or self._scheduler.ready(pool.spec.name) > 0
-
-    def _is_starved(self, pool: Pool) -> bool:
-        """Whether the pool has ready tasks and a replica that Ray has no room for."""
-        return self._scheduler.ready(pool.spec.name) > 0 and any(h.placed_at is None for h in pool.handles)
-
     # Tasks
 
     def _hand_out(self) -> None:
@@ -232,6 +181,14 @@ class Executor:
                     handle.reserved = task is not None and task.deaths >= self._cluster.max_task_attempts
             self._help_straggler(pool, live)
 
+    def _check_stuck(self) -> None:
+        """Raise RunFailedError where nothing is left to hand out or to wait for, yet not everything is committed."""
+        if self._scheduler.finished or any(handle.open for pool in self._pools for handle in pool.handles):
+            return
+        if not any(self._scheduler.ready(pool.spec.name) for pool in self._pools):
+            left = {name: totals.units - self._scheduler.done(name) for name, totals in self._totals.items()}
+            raise RunFailedError(f"no task is ready, but units are not committed: {left}; this is a fault of synthgen")
+
     def _send(self, handle: ReplicaHandle, task: Task) -> None:
         if not handle.open:
             handle.changed_at = time.monotonic()
@@ -242,27 +199,13 @@ class Executor:
     def _help_straggler(self, pool: Pool, live: Sequence[ReplicaHandle]) -> None:
         """At the very end, run a late task a second time on an idle replica: the first commit wins."""
         idle = [handle for handle in live if not handle.open and not handle.reserved]
-        more_to_come = self._scheduler.remaining(pool.spec.name) > sum(len(handle.open) for handle in live)
-        if not idle or more_to_come or len(self._durations) < 3:
+        open_tasks = sum(len(handle.open) for handle in live)
+        # In a pool of several stages the units that are open may be awaited by as many of each stage further down.
+        more_to_come = self._scheduler.remaining(pool.spec.name) > open_tasks * len(pool.spec.stages)
+        if not idle or more_to_come or self._scheduler.ready(pool.spec.name) or len(self._durations) < 3:
             return
-        copies: dict[tuple[str, int, Any], int] = {}
-        for handle in live:
-            for task in handle.open.values():
-                key = (task.stage, task.unit, task.rows)
-                copies[key] = copies.get(key, 0) + 1
-        limit = STRAGGLER_FACTOR * statistics.median(self._durations)
-        now = time.monotonic()
-        late = [
-            (handle.opened_at[ref], task)
-            for handle in live
-            for ref, task in handle.open.items()
-            if now - handle.opened_at.get(ref, now) > limit
-            and copies[task.stage, task.unit, task.rows] == 1
-            and task.deaths == 0
-            and not task.merge
-        ]
-        if late:
-            _, task = min(late, key=lambda item: item[0])
+        task = find_late_task(live, statistics.median(self._durations))
+        if task is not None:
             logger.info("%s unit %d is late; a second copy of it goes to %s", task.stage, task.unit, idle[0].name)
             self._send(idle[0], task)
 
@@ -303,10 +246,10 @@ class Executor:
 
         ref, handle.hello = handle.hello, None
         try:
-            handle.node_id = ray.get(ref)
+            handle.place = ray.get(ref)
             handle.placed_at = time.monotonic()
         except Exception as error:
-            self._load_failed(pool, handle, error)
+            self._start_failed(pool, handle, error)
 
     def _book_start(self, pool: Pool, handle: ReplicaHandle) -> None:
         import ray
@@ -315,7 +258,7 @@ class Executor:
         try:
             handle.info = ray.get(ref)
         except Exception as error:
-            self._load_failed(pool, handle, error)
+            self._start_failed(pool, handle, error)
             return
         pool.load_failures = 0
         handle.placed_at = handle.placed_at or time.monotonic()
@@ -324,20 +267,38 @@ class Executor:
         assert info is not None
         logger.info("%s: ready on %s after %.1f s (%s)", handle.name, info.host, info.start_s, info.engine.details)
 
-    def _load_failed(self, pool: Pool, handle: ReplicaHandle, error: Exception) -> None:
+    def _start_failed(self, pool: Pool, handle: ReplicaHandle, error: Exception) -> None:
+        import ray
+
+        if isinstance(error, ray.exceptions.ActorUnavailableError):
+            self._ask_for_verdict(handle)
+        else:
+            self._load_failed(pool, handle, error)
+
+    def _load_failed(self, pool: Pool, handle: ReplicaHandle, error: BaseException) -> None:
+        """Count a failed try to load the model; what failed beside it, having been started before it, is the same try.
+
+        Where other replicas of the pool live, the run goes on with those.
+        """
         cause = _cause(error)
         pool.kill_replica(handle)
         if isinstance(cause, ConfigError):
             raise ConfigError(str(cause)) from error
         if self._node_is_gone(handle):
+            logger.warning("%s: its node went while it loaded", handle.name)
             return
-        pool.load_failures += 1
+        if handle.created_at > pool.load_failed_at:
+            pool.load_failures += 1
+            pool.load_failed_at = time.monotonic()
         logger.warning("%s: did not start (try %d): %s", handle.name, pool.load_failures, cause)
-        if pool.load_failures >= self._cluster.max_load_attempts:
-            raise RunFailedError(
-                f"model {pool.spec.model.id} did not start in {pool.load_failures} tries "
-                f"(cluster.max_load_attempts): {_one_line(cause)}{self._log_hint(handle)}"
-            ) from error
+        if pool.load_failures < self._cluster.max_load_attempts:
+            return
+        if pool.give_up_room():
+            return
+        raise RunFailedError(
+            f"model {pool.spec.model.id} did not start in {pool.load_failures} tries "
+            f"(cluster.max_load_attempts): {_one_line(cause)}{self._log_hint(handle)}"
+        ) from error
 
     def _book_task(self, pool: Pool, handle: ReplicaHandle, ref: Any) -> None:
         import ray
@@ -353,7 +314,12 @@ class Executor:
         handle.changed_at = time.monotonic()
         if not task.quarantine and not task.merge:  # those need no engine, and so speak for none
             pool.deaths_without_commit = 0
+            pool.deaths_at.pop(handle.place, None)
         if self._scheduler.is_done(task.stage, task.unit):
+            return
+        if self._scheduler.is_stale(task):
+            self._run_dir.discard(self._totals[task.stage].directory, task.unit, task.rows)
+            self._scheduler.wait_again(task)
             return
         if task.rows is None and not task.merge:
             self._durations.append(took)
@@ -370,9 +336,7 @@ class Executor:
 
         cause = _cause(error)
         if isinstance(error, ray.exceptions.ActorUnavailableError):
-            if handle.verdict is None:  # dead, or out of reach? Ray knows in a moment
-                handle.verdict = handle.actor.hello.remote()
-                handle.lost_at = time.monotonic()
+            self._ask_for_verdict(handle)
             handle.open[_Lost()] = handle.open.pop(ref)
             return
         if isinstance(cause, EngineDeadError) or isinstance(error, ray.exceptions.RayActorError):
@@ -391,6 +355,12 @@ class Executor:
             f"{task.stage} unit {task.unit} failed: {_one_line(cause)}{self._log_hint(handle)}"
         ) from error
 
+    def _ask_for_verdict(self, handle: ReplicaHandle) -> None:
+        """Ask whether a replica is dead, or out of reach: Ray knows in a moment."""
+        if handle.verdict is None:
+            handle.verdict = handle.actor.hello.remote()
+            handle.lost_at = time.monotonic()
+
     def _book_verdict(self, pool: Pool, handle: ReplicaHandle) -> None:
         """Learn what became of an unreachable replica. One that answers again is ended: what it lost is unknown."""
         import ray
@@ -407,19 +377,37 @@ class Executor:
             cause, blame = error, False
         except Exception as error:
             cause, blame = error, True
-        self._replica_died(pool, handle, cause, blame=blame)
+        if handle.info is not None:
+            self._replica_died(pool, handle, cause, blame=blame)
+        elif blame:
+            self._load_failed(pool, handle, cause)
+        else:
+            pool.kill_replica(handle)  # and another one is started
 
     def _input_corrupt(self, task: Task, cause: CorruptUnitError) -> None:
         stage = next((name for name, totals in self._totals.items() if totals.directory == cause.directory), None)
         if stage is None:
             self._run_dir.discard(cause.directory, cause.unit)
             raise RunFailedError(f"{cause}; start the same command again: it is read from the source again")
-        if self._scheduler.is_done(stage, cause.unit):  # else another task has found it, and it is being made again
+        if cause.rows is not None:  # found while the parts of the task's own unit were merged
             logger.warning("%s; it is set aside and made again", cause)
-            self._run_dir.discard(cause.directory, cause.unit)
-            self._scheduler.invalidate(stage, cause.unit)
-            self._totals[stage].done = self._scheduler.done(stage)
+            self._run_dir.discard(cause.directory, cause.unit, cause.rows)
+            self._scheduler.part_lost(task, cause.rows)
+            return
+        if self._scheduler.is_done(stage, cause.unit) and not self._can_be_read(cause):
+            logger.warning("%s; it is set aside and made again", cause)
+            for name, unit in self._scheduler.invalidate(stage, cause.unit):
+                self._run_dir.discard(self._totals[name].directory, unit)
+                self._totals[name].done = self._scheduler.done(name)
         self._scheduler.wait_again(task)
+
+    def _can_be_read(self, cause: CorruptUnitError) -> bool:
+        """Whether a unit that a task could not read is fine now: another task found it first, and it was made again."""
+        try:
+            self._run_dir.read_unit(cause.directory, cause.unit)
+        except (CorruptUnitError, FileNotFoundError):
+            return False
+        return True
 
     def _replica_died(self, pool: Pool, handle: ReplicaHandle, cause: BaseException, *, blame: bool = True) -> None:
         """Give a dead replica's tasks back. Who is to blame is known only where a task was alone.
@@ -438,25 +426,28 @@ class Executor:
             return
         pool.deaths += 1
         pool.deaths_without_commit += 1
+        pool.deaths_at[handle.place] += 1
         logger.warning("%s: died with %d open tasks: %s", handle.name, len(tasks), _one_line(cause))
         for task in tasks:
             for piece in self._scheduler.died(task, alone=len(tasks) == 1):
                 if piece.quarantine:
                     logger.warning("%s unit %d row %s kills engines; quarantined", task.stage, task.unit, piece.rows)
-        if pool.deaths_without_commit > self._cluster.max_engine_restarts:
+        limit = self._cluster.max_engine_restarts
+        if pool.deaths_without_commit > limit:
             raise RunFailedError(
                 f"the engine of {pool.spec.model.id} died {pool.deaths_without_commit} times without committing "
-                f"anything in between (cluster.max_engine_restarts={self._cluster.max_engine_restarts}): "
-                f"{_one_line(cause)}{self._log_hint(handle)}"
+                f"anything in between (cluster.max_engine_restarts={limit}): {_one_line(cause)}{self._log_hint(handle)}"
             )
+        if pool.deaths_at[handle.place] > limit and pool.give_up_room():
+            del pool.deaths_at[handle.place]
 
     def _node_is_gone(self, handle: ReplicaHandle) -> bool:
         import ray
 
-        if handle.node_id is None:
+        if handle.place is None:
             return False
         nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-        return not any(node["NodeID"] == handle.node_id and node["Alive"] for node in nodes)
+        return not any(node["NodeID"] == handle.place.node_id and node["Alive"] for node in nodes)
 
     # Progress, budget, end
 
@@ -490,7 +481,7 @@ class Executor:
         except Exception as error:  # its open tasks will tell of the death
             logger.debug("%s: no progress report: %s", handle.name, error)
             return
-        if progress.completions != handle.progress.completions or not handle.open:
+        if progress.signs_of_life != handle.progress.signs_of_life or not handle.open:
             handle.changed_at = time.monotonic()
         handle.progress = progress
 
@@ -509,7 +500,10 @@ class Executor:
         deadline = time.monotonic() + self._run.grace_s
         logger.info("stopping: %s; up to %g s for what is in flight", error, self._run.grace_s)
         while time.monotonic() < deadline and any(handle.open for pool in self._pools for handle in pool.handles):
-            self._book(timeout_s=0.2)
+            try:
+                self._book(timeout_s=0.2)
+            except SynthgenError as failure:  # the run is ending anyway, and in order
+                logger.warning("while stopping: %s", failure)
             self._observe(self.snapshot())
         raise error
 
@@ -539,7 +533,7 @@ class Executor:
         return f" (see {self._log_dir}/{handle.name}.log)" if self._log_dir else ""
 
 
-def _cause(error: Exception) -> BaseException:
+def _cause(error: BaseException) -> BaseException:
     """Return what a replica raised, out of Ray's wrapping."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, BaseException) else error

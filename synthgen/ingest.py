@@ -16,7 +16,7 @@ import pyarrow as pa
 from synthgen.config import Config
 from synthgen.errors import ConfigError
 from synthgen.prompts import PromptSource
-from synthgen.run_dir import MANIFEST, PROMPTS, RunDir
+from synthgen.run_dir import MANIFEST, PROMPTS, CorruptUnitError, RunDir
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +59,19 @@ def ingest_prompts(run_dir: RunDir, config: Config) -> PromptLedger:
 def _rows_of(run_dir: RunDir, present: set[int]) -> list[int]:
     """Return the sizes of the leading units that an ingestion which was killed had written."""
     rows: list[int] = []
-    while len(rows) in present:
-        rows.append(run_dir.read_unit(PROMPTS, len(rows)).num_rows)
+    while len(rows) in present and (stored := _read_whole(run_dir, len(rows))) is not None:
+        rows.append(stored.num_rows)
     return rows
+
+
+def _read_whole(run_dir: RunDir, unit: int) -> pa.Table | None:
+    """Return a unit that was written before, or None where its file is damaged: then it is set aside."""
+    try:
+        return run_dir.read_unit(PROMPTS, unit)
+    except CorruptUnitError as error:
+        logger.warning("%s; it is set aside and read from the source again", error)
+        run_dir.discard(PROMPTS, unit)
+        return None
 
 
 def _append(run_dir: RunDir, config: Config, source: PromptSource, known: list[int], present: set[int]) -> list[int]:
@@ -69,12 +79,11 @@ def _append(run_dir: RunDir, config: Config, source: PromptSource, known: list[i
     unit_rows: list[int] = []
     for table in _slices(source, known, size):
         unit = len(unit_rows)
-        if unit < len(known) and unit in present:
-            stored = run_dir.read_unit(PROMPTS, unit)
-            if stored["prompt_id"].combine_chunks() != table["prompt_id"].combine_chunks():
-                _refuse(run_dir, config, sum(known))
-        else:
+        stored = _read_whole(run_dir, unit) if unit < len(known) and unit in present else None
+        if stored is None:
             run_dir.commit_unit(PROMPTS, unit, table)
+        elif stored["prompt_id"].combine_chunks() != table["prompt_id"].combine_chunks():
+            _refuse(run_dir, config, sum(known))
         unit_rows.append(table.num_rows)
     if len(unit_rows) < len(known):
         _refuse(run_dir, config, sum(known))

@@ -38,12 +38,30 @@ class Lease:
         self._started = time.time()
         self._stop = threading.Event()
         self._lost = False
+        self._lock = threading.Lock()
+        self._renewed_at = _clock()
         self._bytes = self._acquire()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
 
+    @property
+    def lost(self) -> bool:
+        """Whether another driver has taken the run directory over, as far as this one knows."""
+        return self._lost
+
     def check(self) -> None:
-        """Raise RunFailedError where another driver has taken the run directory over."""
+        """Raise RunFailedError where another driver has taken the run directory over.
+
+        A process that was suspended for longer than the lease (its renewing thread with it) asks the storage first.
+        """
+        if not self._lost and _clock() - self._renewed_at > self._lease_s:
+            try:
+                self._swap()
+            except Exception as error:
+                raise RunFailedError(
+                    f"run.dir={self._storage.url}: its lease could not be renewed for run.lease_s={self._lease_s:g} s: "
+                    f"{str(error).strip()[:200]}; what was committed is kept, start the same command again"
+                ) from error
         if self._lost:
             raise RunFailedError(
                 f"run.dir={self._storage.url} was taken over by another driver; this one stops and changes nothing more"
@@ -66,6 +84,8 @@ class Lease:
             except FileNotFoundError:
                 continue
             holder = _parse(old)
+            if holder.get("token") == self._token:  # it was written, and only the answer was lost
+                return old
             if not _is_dead(holder, self._lease_s):
                 age = max(0.0, time.time() - float(holder.get("started_at", 0)))
                 raise ConfigError(
@@ -77,20 +97,25 @@ class Lease:
         raise ConfigError(f"run.dir={self._storage.url}: {LEASE} keeps changing hands; start one run at a time")
 
     def _renew(self) -> None:
-        failing_since: float | None = None
-        while not self._stop.wait(self._lease_s / 3):
-            new = self._record()
+        while not self._stop.wait(self._lease_s / 3) and not self._lost:
             try:
-                if not self._storage.swap(LEASE, self._bytes, new):
-                    self._lost = True
-                    return
-                self._bytes = new
-                failing_since = None
+                self._swap()
             except Exception:  # storage that is away for a moment is not a lost lease, until the lease has run out
-                failing_since = failing_since or time.monotonic()
-                if time.monotonic() - failing_since > self._lease_s:
+                if _clock() - self._renewed_at > 2 * self._lease_s:
+                    self._lost = True
+
+    def _swap(self) -> None:
+        """Renew the lease, or learn that it is lost. Raises what the storage raises."""
+        with self._lock:
+            asked_at = _clock()
+            new = self._record()
+            if not self._storage.swap(LEASE, self._bytes, new):
+                found = self._storage.read(LEASE)
+                if _parse(found).get("token") != self._token:
                     self._lost = True
                     return
+                new = found  # an earlier renewal was written, and only the answer was lost
+            self._bytes, self._renewed_at = new, asked_at
 
     def _record(self, *, released: bool = False) -> bytes:
         record = {
@@ -132,6 +157,11 @@ def read_holder(storage: Storage, lease_s: float) -> Holder | None:
         released=bool(record.get("released")),
         dead=_is_dead(record, lease_s),
     )
+
+
+def _clock() -> float:
+    """Return seconds that also pass while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _parse(data: bytes) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from synthgen.executor import Snapshot
+from synthgen.snapshot import Snapshot
 
 # Name → (help, labels). Ray puts `ray_` before the names, and `_total` behind those of counters.
 GAUGES = {

@@ -6,12 +6,13 @@ import contextlib
 import itertools
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from synthgen.config import ModelConfig
-from synthgen.replica import Progress, Replica, ReplicaInfo, StageFiles
+from synthgen.replica import Place, Progress, Replica, ReplicaInfo, StageFiles
 from synthgen.scheduler import Task
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class ReplicaHandle:
     start: Any
     group: Any = None
     info: ReplicaInfo | None = None
-    node_id: str | None = None
+    place: Place | None = None
     open: dict[Any, Task] = field(default_factory=dict)  # object ref → task
     opened_at: dict[Any, float] = field(default_factory=dict)
     reserved: bool = False  # drains, to run a suspect alone
@@ -89,7 +90,10 @@ class Pool:
         self.spec = spec
         self.handles: list[ReplicaHandle] = []
         self.load_failures = 0
+        self.load_failed_at = 0.0
+        self.most_replicas = spec.replicas
         self.deaths_without_commit = 0
+        self.deaths_at: Counter[Place | None] = Counter()  # since the last commit from there
         self.deaths = 0
         self.finished: dict[str, Progress] = {}
         self._run_url = run_url
@@ -134,6 +138,19 @@ class Pool:
         per_prompt = max(files.stage.sequences_per_prompt for files in self.spec.stages.values())
         wanted = OUTSTANDING_PER_SEQ * handle.info.engine.max_num_seqs
         return max(2, min(64, -(-wanted // max(1, unit_size * per_prompt))))
+
+    def give_up_room(self) -> bool:
+        """Go on with the replicas that live, where there are any, instead of replacing one again and again.
+
+        Returns:
+            whether there are any; if so, the pool stays that small.
+        """
+        live = sum(handle.live for handle in self.handles)
+        if live:
+            logger.warning("%s: a replica failed too often; the run goes on with %d of them", self.spec.name, live)
+            self.most_replicas = live
+            self.load_failures = 0
+        return live > 0
 
     def end_replica(self, handle: ReplicaHandle, *, timeout_s: float = 20.0) -> None:
         """Close a replica's engine, then end its process and free its placement."""

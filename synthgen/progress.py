@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from synthgen.executor import Snapshot, StageTotals
-from synthgen.run_dir import RunDir
+from synthgen.errors import SynthgenError
+from synthgen.run_dir import RunDir, describe_os_error
+from synthgen.snapshot import Snapshot, StageTotals
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +105,12 @@ class ProgressView:
                 "replicas": snapshot.replicas,
                 "eta_s": self._eta_s(snapshot),
             }
-        with contextlib.suppress(OSError):  # a full disk must not end a run because of its status
+        try:
             self._run_dir.write_json("status.json", status)
+        except SynthgenError:
+            raise
+        except Exception as error:  # of a disk that is full or a store that is away: no reason to end a run
+            logger.warning("status.json was not written: %s", describe_os_error(error))
 
     def _stage_status(self, name: str, totals: StageTotals) -> dict[str, Any]:
         return {

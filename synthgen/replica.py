@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,13 +25,14 @@ from synthgen.engines import make_engine
 from synthgen.engines.base import Engine, EngineInfo
 from synthgen.errors import RequestError, RunFailedError
 from synthgen.records import Completion, Outcome, Request, RequestFailure, UnitCounts
-from synthgen.run_dir import PROMPTS, CorruptUnitError, RunDir
+from synthgen.run_dir import PROMPTS, CorruptUnitError, RunDir, digests_of, inputs_of
 from synthgen.scheduler import Task
 from synthgen.stages.base import LLMStage
 
 logger = logging.getLogger(__name__)
 
 KILLS_ENGINE = "kills_engine"
+STALE = "was made from an older version of its input"
 READ_TRIES = 5
 
 
@@ -45,11 +46,18 @@ class StageFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a replica lives: the node, and the ids of the GPUs on it that Ray gave it."""
+
+    node_id: str
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaInfo:
-    """Where a replica lives and what its engine says of itself."""
+    """What a replica's engine says of itself, and its process."""
 
     engine: EngineInfo
-    node_id: str
     host: str
     pid: int
     start_s: float
@@ -57,7 +65,12 @@ class ReplicaInfo:
 
 @dataclass(slots=True)
 class Progress:
-    """A replica's running totals since it started; `waiting_s` is time with nothing to do after the first task."""
+    """A replica's running totals since it started.
+
+    Attributes:
+        waiting_s: time with nothing to do after the first task, s.
+        heartbeat: of the engine (`Engine.heartbeat`).
+    """
 
     completions: int = 0
     input_tokens: int = 0
@@ -65,6 +78,12 @@ class Progress:
     outstanding: int = 0
     busy_s: float = 0.0
     waiting_s: float = 0.0
+    heartbeat: float = 0.0
+
+    @property
+    def signs_of_life(self) -> tuple[int, float]:
+        """What changes while the replica gets on with its work."""
+        return self.completions, self.heartbeat
 
 
 @dataclass(slots=True)
@@ -97,7 +116,7 @@ class Replica:
         """Load the engine. Raises what `Engine.start` raises."""
         began = time.monotonic()
         info = await self._engine.start()
-        return ReplicaInfo(info, _node_id(), socket.gethostname(), os.getpid(), time.monotonic() - began)
+        return ReplicaInfo(info, socket.gethostname(), os.getpid(), time.monotonic() - began)
 
     async def run(self, task: Task) -> UnitCounts:
         """Run a task and commit its file.
@@ -112,13 +131,14 @@ class Replica:
         finally:
             self._note_open(-1)
 
-    async def hello(self) -> str:
-        """Return the id of the node where the replica was placed: the answer says that it was."""
-        return _node_id()
+    async def hello(self) -> Place:
+        """Return where the replica was placed: the answer says that it was."""
+        return _find_place()
 
     async def progress(self) -> Progress:
         """Return the running totals."""
         self._settle_clock()
+        self._progress.heartbeat = self._engine.heartbeat()
         return self._progress
 
     async def close(self) -> Progress:
@@ -209,13 +229,11 @@ class Replica:
         return tables
 
     def _read_patiently(self, directory: str, unit: int) -> pa.Table:
-        """Read an input that the scheduler says is there; a shared file system may show it a little later."""
-        for attempt in range(READ_TRIES):
-            try:
-                return self._run_dir.read_unit(directory, unit)
-            except FileNotFoundError:
-                time.sleep(0.1 * 2**attempt)
-        raise CorruptUnitError(directory, unit, "it was committed but cannot be found")
+        table: pa.Table = _retry_missing(
+            lambda: self._run_dir.read_unit(directory, unit),
+            CorruptUnitError(directory, unit, "was committed but cannot be found"),
+        )
+        return table
 
     def _commit(self, files: StageFiles, task: Task, tables: Mapping[str, pa.Table], served: _Served) -> UnitCounts:
         table = files.stage.collect(tables, served.requests, served.outcomes)
@@ -225,18 +243,31 @@ class Replica:
         failures = _describe_failures(files.stage.name, task, served)
         if failures:
             self._run_dir.write_failures(files.stage.name, task.unit, failures, task.rows)
+        inputs = digests_of(tables)
         if task.rows is None:
-            self._run_dir.commit_unit(files.directory, task.unit, table, counts)
+            self._run_dir.commit_unit(files.directory, task.unit, table, counts, inputs)
         else:
-            self._run_dir.commit_part(files.directory, task.unit, task.rows, table, counts)
+            self._run_dir.commit_part(files.directory, task.unit, task.rows, table, counts, inputs)
         return counts
 
     def _merge(self, files: StageFiles, task: Task) -> UnitCounts:
-        parts = [self._run_dir.read_part(files.directory, task.unit, rows) for rows in task.parts]
-        tables = [table.replace_schema_metadata(None) for table, _ in parts]
-        counts = add_counts([counts for _, counts in parts])
-        self._run_dir.commit_unit(files.directory, task.unit, pa.concat_tables(tables), counts)
+        inputs = digests_of({name: self._read_patiently(path, task.unit) for name, path in files.inputs.items()})
+        tables, counts = [], []
+        for rows in task.parts:
+            table, part_counts = self._read_part(files.directory, task.unit, rows)
+            if inputs_of(table) != inputs:
+                raise CorruptUnitError(files.directory, task.unit, STALE, rows)
+            tables.append(table.replace_schema_metadata(None))
+            counts.append(part_counts)
+        self._run_dir.commit_unit(files.directory, task.unit, pa.concat_tables(tables), add_counts(counts), inputs)
         return UnitCounts()  # the parts were counted when they were committed
+
+    def _read_part(self, directory: str, unit: int, rows: tuple[int, int]) -> tuple[pa.Table, UnitCounts]:
+        part: tuple[pa.Table, UnitCounts] = _retry_missing(
+            lambda: self._run_dir.read_part(directory, unit, rows),
+            CorruptUnitError(directory, unit, "was committed but cannot be found", rows),
+        )
+        return part
 
     async def _in_thread(self, function: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
@@ -277,6 +308,16 @@ def add_counts(items: Sequence[UnitCounts]) -> UnitCounts:
     )
 
 
+def _retry_missing(read: Callable[[], Any], give_up: CorruptUnitError) -> Any:
+    """Read what the scheduler says is there; a shared file system may show it a little later."""
+    for attempt in range(READ_TRIES):
+        try:
+            return read()
+        except FileNotFoundError:
+            time.sleep(0.1 * 2**attempt)
+    raise give_up
+
+
 def _with_rows(counts: UnitCounts, table: pa.Table) -> UnitCounts:
     errors = Counter(error for error in table["error"].to_pylist() if error is not None)
     return replace(counts, rows=table.num_rows, failed_rows=sum(errors.values()), failures=dict(errors))
@@ -309,10 +350,11 @@ def _redirect_output(log_path: str) -> None:
     os.close(descriptor)
 
 
-def _node_id() -> str:
+def _find_place() -> Place:
     import ray
 
     try:
-        return ray.get_runtime_context().get_node_id()
+        context = ray.get_runtime_context()
+        return Place(context.get_node_id(), tuple(context.get_accelerator_ids().get("GPU", ())))
     except Exception as error:
         raise RunFailedError(f"a replica runs outside Ray: {error}") from error

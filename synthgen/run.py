@@ -12,14 +12,14 @@ from typing import Any
 
 from synthgen.cluster import live_cluster, read_cluster
 from synthgen.config import Config
-from synthgen.errors import RunFailedError
 from synthgen.flow import Flow, ResolvedStage, load_flow, resolve_flow
 from synthgen.ingest import PromptLedger, ingest_prompts
 from synthgen.planning import plan_pools
 from synthgen.publish.licences import check_licences
 from synthgen.records import Tables
+from synthgen.replica import STALE
 from synthgen.report import make_report, stage_report
-from synthgen.run_dir import PROMPTS, CorruptUnitError, RunDir
+from synthgen.run_dir import PROMPTS, CorruptUnitError, RunDir, find_stale
 from synthgen.saved_config import dump_config
 from synthgen.session import Session
 from synthgen.view import write_page
@@ -84,17 +84,16 @@ def _export(
     directories = {PROMPTS: PROMPTS} | {stage.name: stage.files.directory for stage in stages}
 
     def read_tables(unit: int) -> Tables:
-        return {name: run_dir.read_unit(directory, unit) for name, directory in directories.items()}
+        tables = {name: run_dir.read_unit(directory, unit) for name, directory in directories.items()}
+        if (stale := find_stale(tables)) is not None:
+            raise CorruptUnitError(directories[stale], unit, STALE)
+        return tables
 
-    try:
-        exported = flow.export(run_dir.storage, units, read_tables, tuple(config.generators), config)
-        totals = {stage.name: stage_report(run_dir, stage, len(units), reused[stage.name]) for stage in stages}
-        measured = _measure(config, stages, units, read_tables)
-        histograms = {**exported.report.get("histograms", {}), **measured.pop("histograms", {})}
-        extra = {**exported.report, **measured, "histograms": histograms}
-    except CorruptUnitError as error:
-        run_dir.discard(error.directory, error.unit)
-        raise RunFailedError(f"{error}; it was set aside: start the same command again to make it anew") from error
+    exported = flow.export(run_dir.storage, units, read_tables, tuple(config.generators), config)
+    totals = {stage.name: stage_report(run_dir, stage, len(units), reused[stage.name]) for stage in stages}
+    measured = _measure(config, stages, units, read_tables)
+    histograms = {**exported.report.get("histograms", {}), **measured.pop("histograms", {})}
+    extra = {**exported.report, **measured, "histograms": histograms}
     report = make_report(config, prompts=prompts, stages=totals, pairs=exported.pairs, extra=extra)
     for path, data in make_figures(report).items():
         run_dir.storage.replace(f"dataset/{path}", data)

@@ -6,12 +6,13 @@ config.yaml  prompts/  stages/<name>-<fingerprint>/unit-000000.parquet  failures
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -20,37 +21,54 @@ import pyarrow.parquet as pq
 
 from synthgen.errors import ConfigError, RunFailedError, SynthgenError
 from synthgen.records import UnitCounts
-from synthgen.storage import LocalStorage, open_storage
+from synthgen.storage import GuardedStorage, Storage, open_storage
 
 logger = logging.getLogger(__name__)
 
 PROMPTS = "prompts"
 MANIFEST = "prompts/manifest.json"
 COUNTS_KEY = b"synthgen.counts"
+INPUTS_KEY = b"synthgen.inputs"
+"""In a stage's file: JSON of input name → digest of the file that it was made from."""
+DIGEST_KEY = b"synthgen.digest"
+"""In a table that was read: digest of its file. Never written."""
 UNIT_NAME = re.compile(r"unit-(\d{6,})\.parquet")
+PART_NAME = re.compile(r"unit-(\d{6,})\.(\d+)-(\d+)\.parquet")
 
 
 class CorruptUnitError(SynthgenError):
-    """A unit's file is there but cannot be read. Its work is done again."""
+    """A unit's file cannot be used: it is torn, or made from an input that has changed. Its work is done again.
 
-    def __init__(self, directory: str, unit: int, why: str) -> None:
-        super().__init__(f"{unit_path(directory, unit)} is not a whole Parquet file: {why}")
+    Args:
+        directory, unit: whose file it is.
+        why: what is wrong, as a phrase that follows the file's name.
+        rows: the range of the part, None for the whole unit.
+    """
+
+    def __init__(self, directory: str, unit: int, why: str, rows: tuple[int, int] | None = None) -> None:
+        super().__init__(f"{part_path(directory, unit, rows) if rows else unit_path(directory, unit)} {why}")
         self.directory = directory
         self.unit = unit
+        self.why = why
+        self.rows = rows
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (CorruptUnitError, (self.directory, self.unit, "unreadable"))
+        return (CorruptUnitError, (self.directory, self.unit, self.why, self.rows))
 
 
 class RunDir:
     """One run's directory, local or in an object store. Cheap to make and picklable by its URL."""
 
     def __init__(self, url: str) -> None:
-        self.storage = open_storage(url)
+        self.storage: Storage = open_storage(url)
         self.url = self.storage.url
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (RunDir, (self.url,))
+
+    def guard(self, check: Callable[[], None]) -> None:
+        """Let `check` come before every change from now on; it raises where this process may change nothing more."""
+        self.storage = GuardedStorage(self.storage, check)
 
     def check_writable(self) -> None:
         """Raise ConfigError unless files can be made here."""
@@ -86,59 +104,75 @@ class RunDir:
             match = UNIT_NAME.fullmatch(name)
             if not match or head != directory:
                 continue
-            if isinstance(self.storage, LocalStorage) and not _has_footer(f"{self.url}/{path}"):
-                logger.warning("%s is torn; it is set aside and its unit is done again", path)
+            if self._is_torn(path):
                 self.discard(directory, int(match[1]))
                 continue
             units.add(int(match[1]))
         return units
 
     def read_unit(self, directory: str, unit: int) -> pa.Table:
-        """Return the table of a committed unit.
+        """Return the table of a committed unit; its schema's metadata hold the digest of the file (`digest_of`).
 
         Raises:
             FileNotFoundError: it is not committed (or an object store's listing was ahead of its reads).
             CorruptUnitError: the file is not a whole Parquet file.
         """
-        data = self.storage.read(unit_path(directory, unit))
-        try:
-            return pq.read_table(pa.BufferReader(data), use_threads=False)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise CorruptUnitError(directory, unit, str(error).split("\n")[0]) from error
+        return _decode(self.storage.read(unit_path(directory, unit)), directory, unit)
 
     def read_counts(self, directory: str, unit: int) -> UnitCounts:
         """Return the numbers that were stored with a committed unit."""
         path = unit_path(directory, unit)
         source = f"{self.url}/{path}" if self.storage.root else pa.BufferReader(self.storage.read(path))
         try:
-            metadata = pq.read_metadata(source).metadata or {}
-        except (pa.ArrowInvalid, OSError) as error:
-            raise CorruptUnitError(directory, unit, str(error).split("\n")[0]) from error
-        return UnitCounts(**json.loads(metadata.get(COUNTS_KEY, b"{}")))
+            return _read_counts(pq.read_metadata(source).metadata)
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # a damaged footer raises errors of every kind
+            raise CorruptUnitError(directory, unit, _describe_damage(error)) from error
 
-    def commit_unit(self, directory: str, unit: int, table: pa.Table, counts: UnitCounts | None = None) -> bool:
-        """Write a unit's file. Return False where another replica was first: then nothing changed."""
-        return self._create(unit_path(directory, unit), encode_unit(table, counts))
+    def commit_unit(
+        self,
+        directory: str,
+        unit: int,
+        table: pa.Table,
+        counts: UnitCounts | None = None,
+        inputs: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Write a unit's file. Return False where another replica was first: then nothing changed.
+
+        Args:
+            inputs: digests of the files that it was made from, by input name.
+        """
+        return self._create(unit_path(directory, unit), encode_unit(table, counts, inputs))
 
     def commit_part(
-        self, directory: str, unit: int, rows: tuple[int, int], table: pa.Table, counts: UnitCounts
+        self,
+        directory: str,
+        unit: int,
+        rows: tuple[int, int],
+        table: pa.Table,
+        counts: UnitCounts,
+        inputs: Mapping[str, str] | None = None,
     ) -> bool:
-        """Write the output of some rows of a unit that was split."""
-        return self._create(part_path(directory, unit, rows), encode_unit(table, counts))
+        """Write the output of some rows of a unit that was split. See `commit_unit`."""
+        return self._create(part_path(directory, unit, rows), encode_unit(table, counts, inputs))
 
     def read_part(self, directory: str, unit: int, rows: tuple[int, int]) -> tuple[pa.Table, UnitCounts]:
-        """Return what `commit_part` wrote."""
-        table = pq.read_table(pa.BufferReader(self.storage.read(part_path(directory, unit, rows))), use_threads=False)
-        stored = (table.schema.metadata or {}).get(COUNTS_KEY, b"{}")
-        return table, UnitCounts(**json.loads(stored))
+        """Return what `commit_part` wrote. Raises as `read_unit` does."""
+        table = _decode(self.storage.read(part_path(directory, unit, rows)), directory, unit, rows)
+        return table, _read_counts(table.schema.metadata)
 
     def parts(self, directory: str) -> dict[int, list[tuple[int, int]]]:
-        """Return the committed parts by unit, as half-open row ranges."""
+        """Return the committed parts by unit, as half-open row ranges; torn ones as in `committed`."""
         found: dict[int, list[tuple[int, int]]] = {}
         for path in self.storage.list(f"{directory}/parts"):
-            match = re.search(r"unit-(\d{6,})\.(\d+)-(\d+)\.parquet$", path)
+            match = PART_NAME.fullmatch(path.rpartition("/")[2])
             if match:
-                found.setdefault(int(match[1]), []).append((int(match[2]), int(match[3])))
+                unit, rows = int(match[1]), (int(match[2]), int(match[3]))
+                if self._is_torn(path):
+                    self.discard(directory, unit, rows)
+                else:
+                    found.setdefault(unit, []).append(rows)
         return found
 
     def write_failures(
@@ -147,15 +181,24 @@ class RunDir:
         """Write what was quarantined in a unit: stage, ids, reason, retryable, message and the input."""
         lines = [json.dumps(row, ensure_ascii=False, default=str) for row in rows]
         data = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
-        rows_name = f".{part[0]}-{part[1]}" if part else ""
-        self.storage.replace(f"failures/{stage}/unit-{unit:06d}{rows_name}.jsonl", data)
+        self.storage.replace(_failures_path(stage, unit, part), data)
 
-    def discard(self, directory: str, unit: int) -> None:
-        """Take a unit's file out of the ledger; its bytes are kept under `failures/torn/`."""
-        path = unit_path(directory, unit)
+    def discard(self, directory: str, unit: int, rows: tuple[int, int] | None = None) -> None:
+        """Take the file of a unit, or of a part of it, out of the ledger; its bytes go to `failures/torn/`."""
+        path = part_path(directory, unit, rows) if rows else unit_path(directory, unit)
         data = self.read_or(b"", path)
         self.storage.replace(f"failures/torn/{path.replace('/', '-')}", data)
         self.storage.delete(path)
+        stage = directory.removeprefix("stages/").rpartition("-")[0]
+        if stage and rows is None:
+            self.storage.delete(_failures_path(stage, unit, None))  # they are found anew
+
+    def _is_torn(self, path: str) -> bool:
+        """Whether a file on a local disk has no whole footer. What else may be wrong shows when it is read."""
+        if self.storage.root is None or _has_footer(f"{self.url}/{path}"):
+            return False
+        logger.warning("%s is torn; it is set aside and made again", path)
+        return True
 
     def _create(self, path: str, data: bytes) -> bool:
         try:
@@ -199,12 +242,43 @@ def stage_directory(name: str, fingerprint: str) -> str:
     return f"stages/{name}-{fingerprint}"
 
 
-def encode_unit(table: pa.Table, counts: UnitCounts | None) -> bytes:
-    """Return the bytes of a unit's Parquet file, with the counts in its footer."""
-    metadata: Mapping[bytes, bytes] = {COUNTS_KEY: json.dumps(asdict(counts)).encode()} if counts else {}
+def encode_unit(table: pa.Table, counts: UnitCounts | None, inputs: Mapping[str, str] | None = None) -> bytes:
+    """Return the bytes of a unit's Parquet file, with the counts and the digests of its inputs in the footer."""
+    metadata: dict[bytes, bytes] = {}
+    if counts:
+        metadata[COUNTS_KEY] = json.dumps(asdict(counts)).encode()
+    if inputs:
+        metadata[INPUTS_KEY] = json.dumps(dict(inputs), sort_keys=True).encode()
     sink = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(dict(metadata)), sink, compression="zstd", store_schema=True)
+    pq.write_table(
+        table.replace_schema_metadata(metadata), sink, compression="zstd", store_schema=True, write_page_checksum=True
+    )
     return sink.getvalue()
+
+
+def digest_of(table: pa.Table) -> str:
+    """Return the digest of the file that a table was read from (`RunDir.read_unit`), empty for any other table."""
+    metadata: Mapping[bytes, bytes] = table.schema.metadata or {}
+    return metadata.get(DIGEST_KEY, b"").decode()
+
+
+def digests_of(tables: Mapping[str, pa.Table]) -> dict[str, str]:
+    """Return the digests of tables that were read, by name: what `commit_unit` takes as `inputs`."""
+    return {name: digest_of(table) for name, table in tables.items()}
+
+
+def inputs_of(table: pa.Table) -> dict[str, str]:
+    """Return the digests of the files that a stage's table was made from, by input name; empty: it does not say."""
+    inputs: dict[str, str] = json.loads((table.schema.metadata or {}).get(INPUTS_KEY, b"{}"))
+    return inputs
+
+
+def find_stale(tables: Mapping[str, pa.Table]) -> str | None:
+    """Return the name of a table of a unit that was made from another version of one of the others, None if all fit."""
+    for name, table in tables.items():
+        if any(source in tables and digest_of(tables[source]) != digest for source, digest in inputs_of(table).items()):
+            return name
+    return None
 
 
 def describe_os_error(error: BaseException) -> str:
@@ -225,3 +299,25 @@ def _has_footer(path: str) -> bool:
         handle.seek(-8, os.SEEK_END)
         tail = handle.read(8)
     return tail[4:] == b"PAR1" and int.from_bytes(tail[:4], "little") <= size - 12
+
+
+def _decode(data: bytes, directory: str, unit: int, rows: tuple[int, int] | None = None) -> pa.Table:
+    try:
+        table = pq.read_table(pa.BufferReader(data), use_threads=False, page_checksum_verification=True)
+    except Exception as error:  # a damaged footer raises errors of every kind
+        raise CorruptUnitError(directory, unit, _describe_damage(error), rows) from error
+    digest = hashlib.blake2b(data, digest_size=8).hexdigest().encode()
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), DIGEST_KEY: digest})
+
+
+def _describe_damage(error: Exception) -> str:
+    line = str(error).strip().split("\n")[0]
+    return f"is not a whole Parquet file: {line}"
+
+
+def _read_counts(metadata: Mapping[bytes, bytes] | None) -> UnitCounts:
+    return UnitCounts(**json.loads((metadata or {}).get(COUNTS_KEY, b"{}")))
+
+
+def _failures_path(stage: str, unit: int, part: tuple[int, int] | None) -> str:
+    return f"failures/{stage}/unit-{unit:06d}{f'.{part[0]}-{part[1]}' if part else ''}.jsonl"

@@ -126,10 +126,12 @@ class Scheduler:
             idle: whether the replica that asks has no other task open; tasks under suspicion go only to such a one.
         """
         for name in sorted(self._names(pool), key=lambda n: self.stages[n].priority):
-            task = self._take(name, idle)
-            while task is not None and self._state[name][task.unit] == DONE:  # a second copy of it came first
-                task = self._take(name, idle)
-            if task is not None:
+            while (task := self._take(name, idle)) is not None:
+                if self._state[name][task.unit] == DONE:  # a second copy of it came first
+                    continue
+                if self.is_stale(task):
+                    self._state[name][task.unit] = WAITING
+                    continue
                 if self._state[name][task.unit] == READY:
                     self._state[name][task.unit] = RUNNING
                 return task
@@ -179,29 +181,47 @@ class Scheduler:
             self._requeue(piece)
         return pieces
 
-    def invalidate(self, stage: str, unit: int) -> None:
-        """Take back a committed unit whose file turned out to be unreadable; what needs it waits for it again."""
+    def invalidate(self, stage: str, unit: int) -> list[tuple[str, int]]:
+        """Take back a committed unit whose file cannot be used, and the units that were made from it.
+
+        What is running on it is found out by `is_stale` when it ends.
+
+        Returns:
+            the (stage, unit) whose files are to be set aside, what was made from a unit before the unit itself.
+        """
         if self._state[stage][unit] != DONE:
-            return
+            return []
         self._done_count[stage] -= 1
         self._state[stage][unit] = WAITING
+        taken_back = []
         for name in self._downstream[stage]:
+            taken_back += self.invalidate(name, unit)
             if self._state[name][unit] == READY:
                 self._state[name][unit] = WAITING
-                with_unit = self._ready[name]
-                if unit in with_unit:
-                    with_unit.remove(unit)
-                    heapq.heapify(with_unit)
+                self._ready[name].remove(unit)
+                heapq.heapify(self._ready[name])
         if self._inputs_done(self.stages[stage], unit):
             self._make_ready(stage, unit)
+        return [*taken_back, (stage, unit)]
+
+    def is_stale(self, task: Task) -> bool:
+        """Return whether an input of a task that has ended was taken back while it ran: its output is of no use."""
+        return not self._inputs_done(self.stages[task.stage], task.unit)
 
     def wait_again(self, task: Task) -> None:
-        """Put back a task one of whose inputs was invalidated: it becomes ready when the input is committed again."""
+        """Put back a task that could not use one of its inputs: it becomes ready when all of them are committed."""
         if self._state[task.stage][task.unit] == DONE:
             return
+        if not self.is_stale(task):
+            self._requeue(task)
+            return
         self._state[task.stage][task.unit] = WAITING
-        if self._inputs_done(self.stages[task.stage], task.unit):
-            self._make_ready(task.stage, task.unit)
+
+    def part_lost(self, task: Task, rows: tuple[int, int]) -> None:
+        """Do again what is missing of a split unit whose merging found that the part `rows` cannot be used."""
+        self._parts_done[task.stage, task.unit].discard(rows)
+        if self._state[task.stage][task.unit] != DONE:
+            self._resume_split(task.stage, task.unit)
 
     def _take(self, name: str, idle: bool) -> Task | None:
         if idle and self._alone[name]:
@@ -245,25 +265,33 @@ class Scheduler:
             self._retries[task.stage].append(Task(task.stage, task.unit, merge=True, parts=parts))
 
     def _resume_split(self, name: str, unit: int) -> None:
-        """Queue what is missing of a unit that an earlier run split."""
+        """Queue what is missing of a unit that was split before. Of parts that overlap some are not used."""
         rows = self.unit_rows[unit]
-        parts = _cover(self._parts_done[name, unit], rows)
+        done = self._parts_done[name, unit]
+        parts = _cover(done, rows)
         if parts is not None:
             self._retries[name].append(Task(name, unit, merge=True, parts=parts))
             return
         position = 0
-        for low, high in [*sorted(self._parts_done[name, unit]), (rows, rows)]:
+        for low, high in [*sorted(part for part in done if part[1] <= rows), (rows, rows)]:
+            if low < position:
+                continue
             if low > position:
                 self._alone[name].append(Task(name, unit, rows=(position, low), deaths=self._max_task_attempts))
-            position = max(position, high)
+            position = high
 
 
 def _cover(ranges: Iterable[tuple[int, int]], rows: int) -> tuple[tuple[int, int], ...] | None:
-    """Return the ranges that tile [0, rows) in order, or None where rows are missing."""
-    chosen: list[tuple[int, int]] = []
-    position = 0
+    """Return ranges that tile [0, rows) in order, or None where there are none. The ranges may overlap."""
+    start_of = {0: 0}  # end of a tiled stretch → start of its last range
     for low, high in sorted(ranges):
-        if low == position and high > low:
-            chosen.append((low, high))
-            position = high
-    return tuple(chosen) if position >= rows else None
+        if low in start_of and high > low:
+            start_of.setdefault(high, low)
+    if rows not in start_of:
+        return None
+    chosen: list[tuple[int, int]] = []
+    position = rows
+    while position > 0:
+        chosen.append((start_of[position], position))
+        position = start_of[position]
+    return tuple(reversed(chosen))

@@ -5,22 +5,25 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from synthgen.cluster import connect_ray
 from synthgen.config import Config, EngineKind, ModelConfig
-from synthgen.errors import RunStoppedError, SynthgenError
-from synthgen.executor import Executor, Snapshot
+from synthgen.errors import RunFailedError, RunStoppedError, SynthgenError
+from synthgen.executor import Executor
 from synthgen.flow import ResolvedStage, ship_pipeline
 from synthgen.lease import Lease
 from synthgen.metrics import RunMetrics
 from synthgen.planning import ClusterPlan
 from synthgen.pools import PoolSpec
 from synthgen.progress import ProgressView
-from synthgen.run_dir import RunDir
+from synthgen.run_dir import CorruptUnitError, RunDir, unit_path
 from synthgen.scheduler import Scheduler, StageNode
+from synthgen.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,21 @@ class Session:
         self.run_dir.check_writable()
         self.lease = Lease(self.run_dir.storage, self.config.run.lease_s)
         self._stack.callback(self.lease.release)
+        self.run_dir.guard(self.lease.check)
         self._stack.enter_context(_log_file(self.run_dir))
         self._signals = self._stack.enter_context(_Signals())
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, SynthgenError):
-            self.view.write_status("stopped" if isinstance(error, RunStoppedError) else "failed", str(error))
+        ended = error
+        if isinstance(error, CorruptUnitError):
+            self.run_dir.discard(error.directory, error.unit, error.rows)
+            ended = RunFailedError(f"{error}; it was set aside: start the same command again to make it anew")
+        if isinstance(ended, SynthgenError) and not self.lease.lost:
+            self.view.write_status("stopped" if isinstance(ended, RunStoppedError) else "failed", str(ended))
         self._stack.close()
+        if ended is not None and ended is not error:
+            raise ended from error
 
     def execute(self, stages: Sequence[ResolvedStage], plan: ClusterPlan, unit_rows: Sequence[int]) -> Execution:
         """Run what is not committed yet, and return what that took.
@@ -70,7 +80,10 @@ class Session:
         if scheduler.finished:
             return Execution(reused, [], 0.0)
         specs = pool_specs(plan, stages)
-        with connect_ray(config.cluster, cpus_needed=sum(spec.num_cpus for spec in specs)), self.view.shown():
+        with contextlib.ExitStack() as stack:
+            with self._signals.held():
+                stack.enter_context(connect_ray(config.cluster, cpus_needed=sum(spec.num_cpus for spec in specs)))
+            stack.enter_context(self.view.shown())
             ship_pipeline(config)
             metrics = RunMetrics(self.run_dir.url)
 
@@ -110,8 +123,25 @@ def make_scheduler(
         for stage in stages
     ]
     done = {stage.name: run_dir.committed(stage.files.directory) for stage in stages}
+    directories = {stage.name: stage.files.directory for stage in stages}
+    for node in nodes:
+        _drop_orphans(node, done, directories, run_dir)
     parts = {stage.name: run_dir.parts(stage.files.directory) for stage in stages}
     return Scheduler(nodes, unit_rows, done, parts, max_task_attempts=config.cluster.max_task_attempts)
+
+
+def _drop_orphans(
+    node: StageNode, done: Mapping[str, set[int]], directories: Mapping[str, str], run_dir: RunDir
+) -> None:
+    """Set aside what a stage made from units that are gone: made again, they may hold another text."""
+    for source in node.upstream:
+        for unit in sorted(done[node.name] - done[source]):
+            if run_dir.storage.exists(unit_path(directories[source], unit)):  # a listing that shows it late
+                done[source].add(unit)
+                continue
+            logger.warning("%s unit %d was made from a unit that is gone; it is set aside", node.name, unit)
+            run_dir.discard(directories[node.name], unit)
+            done[node.name].discard(unit)
 
 
 def pool_specs(plan: ClusterPlan, stages: Sequence[ResolvedStage]) -> list[PoolSpec]:
@@ -144,7 +174,8 @@ class _Signals:
 
     def __init__(self) -> None:
         self._executor: Executor | None = None
-        self._asked = False
+        self._held = False
+        self._asked: RunStoppedError | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> _Signals:
@@ -157,19 +188,42 @@ class _Signals:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let a signal that comes during the block end the run after it: Ray starts here, and swallows exceptions.
+
+        Ray also puts handlers of its own in place of ours, which raise SystemExit; ours are taken back.
+        """
+        self._held = True
+        try:
+            yield
+        except SystemExit as error:
+            self._asked = self._asked or _stopped_by(signal.SIGTERM)
+            raise self._asked from error
+        finally:
+            self._held = False
+            for number in self._previous:
+                signal.signal(number, self._handle)
+        if self._asked is not None:
+            raise self._asked
+
     def forward_to(self, executor: Executor | None) -> None:
-        """Let signals stop `executor`; also takes the handlers back, which Ray replaces when it starts."""
+        """Let signals stop `executor` from now on."""
         self._executor = executor
-        for number in self._previous:
-            signal.signal(number, self._handle)
 
     def _handle(self, number: int, _: Any) -> None:
-        error = RunStoppedError(f"{signal.Signals(number).name} received")
-        error.exit_code = 128 + number
-        if self._executor is None or self._asked:
-            raise error
-        self._asked = True
-        self._executor.stop(error)
+        first, self._asked = self._asked is None, self._asked or _stopped_by(number)
+        if self._held:
+            return
+        if self._executor is None or not first:
+            raise self._asked
+        self._executor.stop(self._asked)
+
+
+def _stopped_by(number: int) -> RunStoppedError:
+    error = RunStoppedError(f"{signal.Signals(number).name} received")
+    error.exit_code = 128 + number
+    return error
 
 
 @contextlib.contextmanager

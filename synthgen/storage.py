@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -236,6 +237,39 @@ class ObjectStorage:
         paths = self.list(prefix)
         if paths:
             obstore.delete(self._store, paths)
+
+
+class GuardedStorage:
+    """A storage whose every change is allowed by `check` first, which raises where it is not (`Lease.check`)."""
+
+    def __init__(self, storage: Storage, check: Callable[[], None]) -> None:
+        self.url = storage.url
+        self.root = storage.root
+        self._storage = storage
+        self._check = check
+        self.read = storage.read
+        self.exists = storage.exists
+        self.list = storage.list
+
+    def create(self, path: str, data: bytes) -> bool:
+        self._check()
+        return self._storage.create(path, data)
+
+    def replace(self, path: str, data: bytes) -> None:
+        self._check()
+        self._storage.replace(path, data)
+
+    def swap(self, path: str, old: bytes, new: bytes) -> bool:
+        self._check()
+        return self._storage.swap(path, old, new)
+
+    def delete(self, path: str) -> None:
+        self._check()
+        self._storage.delete(path)
+
+    def delete_tree(self, prefix: str) -> None:
+        self._check()
+        self._storage.delete_tree(prefix)
 
 
 def _sync_directory(directory: Path) -> None:

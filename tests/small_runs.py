@@ -11,13 +11,14 @@ from typing import Any
 import pyarrow as pa
 
 from synthgen.config import ClusterConfig, Config, EchoConfig, EngineKind, GeneratorConfig, ModelConfig, RunConfig
-from synthgen.executor import Executor, Snapshot
+from synthgen.executor import Executor
 from synthgen.flow import Flow, ResolvedStage, resolve_flow
 from synthgen.ingest import PromptLedger, ingest_prompts
 from synthgen.lease import Lease
 from synthgen.pools import PoolSpec
 from synthgen.run_dir import PROMPTS, RunDir
 from synthgen.scheduler import Scheduler, StageNode
+from synthgen.snapshot import Snapshot
 from synthgen.stages.generate import GenerateStage
 
 

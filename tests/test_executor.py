@@ -12,10 +12,14 @@ import pyarrow as pa
 import pytest
 import ray
 
+from synthgen.compose import compose_config
 from synthgen.config import ClusterConfig, EchoConfig
 from synthgen.errors import ConfigError, RunFailedError, RunStoppedError
-from synthgen.executor import Executor, Snapshot
-from synthgen.run_dir import unit_path
+from synthgen.executor import Executor
+from synthgen.records import UnitCounts
+from synthgen.run import run as run_pipeline
+from synthgen.run_dir import PROMPTS, digests_of, part_path, unit_path
+from synthgen.snapshot import Snapshot
 from tests.small_runs import Prepared, SmallRun, undisturbed
 
 
@@ -100,6 +104,20 @@ def test_death_by_hanging_is_noticed_and_the_row_quarantined(tmp_path: Path) -> 
     assert set(rows.filter(pa.compute.is_valid(rows["error"]))["prompt_id"].to_pylist()) == {run.prompt_ids()[3]}
 
 
+def test_requests_that_take_longer_than_the_stall_timeout_are_not_a_stall(tmp_path: Path) -> None:
+    settings = SmallRun(
+        tmp_path,
+        prompts=4,
+        echo=EchoConfig(output_tokens=20, tokens_per_s=4),  # no request ends within the first seconds
+        replicas=1,
+        cluster=ClusterConfig(stall_timeout_s=2.5),
+    )
+    run = settings.prepare()
+    executor = run.execute()
+    assert sum(pool.deaths for pool in executor._pools) == 0
+    assert run.rows().equals(undisturbed(settings, tmp_path / "calm"))
+
+
 def test_model_that_fails_to_load_ends_the_run_after_bounded_tries(tmp_path: Path) -> None:
     run = SmallRun(tmp_path, echo=EchoConfig(fail_start=True), replicas=1).prepare()
     with pytest.raises((RunFailedError, ConfigError)) as failure:
@@ -143,6 +161,54 @@ def test_torn_unit_file_is_made_again(tmp_path: Path) -> None:
     assert run.rows().equals(before)
 
 
+def test_unit_that_is_made_again_is_judged_again(tmp_path: Path) -> None:
+    config = compose_config(
+        ["experiment=echo", f"run.dir={tmp_path / 'run'}", "run.unit_size=4", "prompts.limit=8", "cluster.num_cpus=4"]
+    )
+    run_pipeline(config, quiet=True)
+    (made,) = tmp_path.glob("run/stages/generate-*/unit-000000.parquet")
+    judged = sorted(tmp_path.glob("run/stages/judge-*/unit-*.parquet"))
+    before = [path.stat().st_mtime_ns for path in judged]
+    made.write_bytes(made.read_bytes()[:-20])
+    report = run_pipeline(config, quiet=True)
+    assert report["stages"]["judge"]["rows"] > 0
+    assert [path.stat().st_mtime_ns != mtime for path, mtime in zip(judged, before, strict=True)] == [True, False]
+
+
+def test_part_that_is_damaged_or_of_older_inputs_is_made_again(tmp_path: Path) -> None:
+    run = SmallRun(tmp_path).prepare()
+    run.execute()
+    before = run.rows()
+    inputs = digests_of({PROMPTS: run.run_dir.read_unit(PROMPTS, 1)})
+    whole = run.run_dir.read_unit(run.directory, 1)
+    run.run_dir.storage.delete(unit_path(run.directory, 1))
+    run.run_dir.commit_part(run.directory, 1, (0, 1), whole.slice(0, 2), UnitCounts(rows=2), inputs)
+    run.run_dir.commit_part(run.directory, 1, (1, 2), whole.slice(6, 2), UnitCounts(rows=2), {PROMPTS: "another"})
+    run.run_dir.commit_part(run.directory, 1, (2, 4), whole.slice(4, 4), UnitCounts(rows=4), inputs)
+    damaged = Path(run.run_dir.url) / part_path(run.directory, 1, (2, 4))
+    data = bytearray(damaged.read_bytes())
+    data[20:40] = bytes(20)
+    damaged.write_bytes(bytes(data))
+    executor = run.execute()
+    assert run.rows().equals(before)
+    assert executor.totals["generate-main"].counts.requests == 3, "rows 1 to 3; row 0 is kept"
+    assert len(run.run_dir.storage.list("failures/torn")) == 2
+
+
+def test_damaged_prompts_are_read_from_the_source_again(tmp_path: Path) -> None:
+    run = SmallRun(tmp_path).prepare()
+    path = Path(run.run_dir.url) / unit_path(PROMPTS, 2)
+    data = bytearray(path.read_bytes())
+    data[20:60] = bytes(40)
+    path.write_bytes(bytes(data))
+    with pytest.raises(RunFailedError, match="start the same command again"):
+        run.execute()
+    again = run.settings.prepare()
+    again.execute()
+    again.check_complete()
+    assert again.rows().equals(undisturbed(run.settings, tmp_path / "calm"))
+
+
 def test_file_that_was_not_renamed_yet_does_not_count(tmp_path: Path) -> None:
     run = SmallRun(tmp_path).prepare()
     leftover = Path(run.run_dir.url) / run.directory / ".tmp-host-1-abc"
@@ -168,6 +234,38 @@ def test_stop_commits_what_is_in_flight_and_the_next_start_finishes(tmp_path: Pa
     run.execute()
     run.check_complete()
     assert run.rows().equals(undisturbed(settings, tmp_path / "calm"))
+
+
+def test_replica_that_dies_while_the_run_stops_does_not_make_it_a_failure(tmp_path: Path) -> None:
+    settings = SmallRun(
+        tmp_path,
+        prompts=8,
+        echo=EchoConfig(output_tokens=20, tokens_per_s=10),
+        replicas=1,
+        cluster=ClusterConfig(max_engine_restarts=0),
+    )
+
+    def stop(snapshot: Snapshot, executor: Executor) -> None:
+        for pool in executor._pools:
+            for handle in pool.handles:
+                if handle.info is not None and handle.open and executor._stop_reason is None:
+                    executor.stop(RunStoppedError("SIGTERM received"))
+                    os.kill(handle.info.pid, signal.SIGKILL)
+
+    with pytest.raises(RunStoppedError, match="SIGTERM"):
+        settings.prepare().execute(stop)
+
+
+def test_stop_that_comes_with_the_last_commit_is_not_forgotten(tmp_path: Path) -> None:
+    run = SmallRun(tmp_path, prompts=4, replicas=1).prepare()
+
+    def stop(snapshot: Snapshot, executor: Executor) -> None:
+        if snapshot.stages["generate-main"].done == 1:
+            executor.stop(RunStoppedError("SIGTERM received"))
+
+    with pytest.raises(RunStoppedError):
+        run.execute(stop)
+    run.check_complete()
 
 
 def test_budget_stops_the_run(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from urllib.request import urlopen
 import pytest
 import ray
 
-from synthgen.executor import Snapshot, StageTotals
 from synthgen.metrics import COUNTERS, GAUGES, RunMetrics
 from synthgen.records import UnitCounts
+from synthgen.snapshot import Snapshot, StageTotals
 from tests.local_ray import free_port
 
 DASHBOARD = Path(__file__).parent.parent / "jobs" / "grafana.json"

@@ -12,9 +12,15 @@ from ray.cluster_utils import Cluster
 
 from synthgen.compose import compose_config
 from synthgen.config import ClusterConfig, EchoConfig
-from synthgen.executor import Executor, Snapshot
+from synthgen.executor import Executor
 from synthgen.run import run
+from synthgen.snapshot import Snapshot
 from tests.small_runs import SmallRun
+
+
+@pytest.fixture(autouse=True)
+def _swap_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synthgen.pool_sizes.STARVED_AFTER_S", 3.0)
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ def test_death_of_a_node_gives_its_tasks_to_another(cluster: Cluster, tmp_path: 
     def remove_busy_node(snapshot: Snapshot, executor: Executor) -> None:
         busy = [h for pool in executor._pools for h in pool.handles if h.info is not None and h.open]
         if not removed and len(busy) == 2:
-            node = next(worker for worker in workers if worker.node_id == busy[0].node_id)
+            node = next(worker for worker in workers if busy[0].place and worker.node_id == busy[0].place.node_id)
             removed.append(node)
             cluster.remove_node(node, allow_graceful=False)
 

@@ -17,6 +17,11 @@ FLOW = [
 ]
 
 
+def ranges_within(rows: int) -> st.SearchStrategy[tuple[int, int]]:
+    """Half-open ranges of [0, rows) that are not empty."""
+    return st.integers(0, rows - 1).flatmap(lambda low: st.tuples(st.just(low), st.integers(low + 1, rows)))
+
+
 def test_next_task_waits_for_all_inputs() -> None:
     scheduler = Scheduler(FLOW, [4, 4])
     assert scheduler.next_task("j", idle=True) is None
@@ -108,6 +113,72 @@ def test_resume_goes_on_with_a_split_unit() -> None:
     assert merge.merge
     assert merge.parts == ((0, 2), (2, 4), (4, 8))
     scheduler.complete(merge)
+    assert scheduler.finished
+
+
+def drain(scheduler: Scheduler, pool: str) -> int:
+    """Complete whatever a pool has to do, and return how many tasks that took."""
+    tasks = 0
+    while (task := scheduler.next_task(pool, idle=True)) is not None:
+        scheduler.complete(task)
+        tasks += 1
+    return tasks
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 12).flatmap(lambda rows: st.tuples(st.just(rows), st.sets(ranges_within(rows)))))
+def test_resume_goes_on_from_any_parts_also_those_that_overlap(case: tuple[int, set[tuple[int, int]]]) -> None:
+    rows, parts = case
+    scheduler = Scheduler(FLOW[:1], [rows], parts={"generate-a": {0: sorted(parts)}})
+    merges = []
+    while (task := scheduler.next_task("a", idle=True)) is not None:
+        if task.merge:
+            merges.append(task.parts)
+        scheduler.complete(task)
+    assert scheduler.finished
+    if merges:
+        assert [low for low, _ in merges[0]] == [0, *[high for _, high in merges[0][:-1]]]
+        assert merges[0][-1][1] == rows
+
+
+def test_part_lost_is_done_again_and_merged() -> None:
+    scheduler = Scheduler(FLOW[:1], [8], parts={"generate-a": {0: [(0, 4), (4, 8)]}})
+    merge = scheduler.next_task("a", idle=True)
+    assert merge is not None
+    assert merge.merge
+    scheduler.part_lost(merge, (4, 8))
+    again = scheduler.next_task("a", idle=True)
+    assert again is not None
+    assert again.rows == (4, 8)
+    scheduler.complete(again)
+    assert scheduler.next_task("a", idle=True) == merge
+
+
+def test_invalidate_takes_back_what_was_made_from_the_unit() -> None:
+    flow = [StageNode("generate-a", "p", (), 10), StageNode("judge", "p", ("generate-a",), 0)]
+    scheduler = Scheduler(flow, [1, 1], {"generate-a": [0, 1], "judge": [0, 1]})
+    assert scheduler.invalidate("generate-a", 0) == [("judge", 0), ("generate-a", 0)]
+    assert scheduler.done("judge") == 1
+    again = scheduler.next_task("p", idle=True)
+    assert again == Task("generate-a", 0)
+    assert scheduler.next_task("p", idle=True) is None
+    scheduler.complete(again)
+    assert drain(scheduler, "p") == 1
+    assert scheduler.finished
+
+
+def test_task_whose_input_was_taken_back_while_it_ran_is_stale() -> None:
+    flow = [StageNode("generate-a", "a"), StageNode("judge", "j", ("generate-a",))]
+    scheduler = Scheduler(flow, [1], {"generate-a": [0]})
+    judge = scheduler.next_task("j", idle=True)
+    assert judge is not None
+    assert not scheduler.is_stale(judge)
+    scheduler.invalidate("generate-a", 0)
+    assert scheduler.is_stale(judge)
+    scheduler.wait_again(judge)
+    assert scheduler.next_task("j", idle=True) is None
+    assert drain(scheduler, "a") == 1
+    assert drain(scheduler, "j") == 1
     assert scheduler.finished
 
 

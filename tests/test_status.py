@@ -16,11 +16,11 @@ from rich.console import Console
 
 from synthgen.cli import run_command
 from synthgen.errors import ConfigError
-from synthgen.executor import Snapshot, StageTotals
 from synthgen.lease import LEASE, Lease
 from synthgen.progress import ProgressView
 from synthgen.records import UnitCounts
 from synthgen.run_dir import MANIFEST, RunDir
+from synthgen.snapshot import Snapshot, StageTotals
 from synthgen.status import read_status, render_status
 
 MAIN = "stages/generate-main-0123456789ab"

@@ -27,7 +27,7 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """A model that serves requests one at a time, many at once. All methods but `encode` run on one event loop."""
+    """A model that serves requests one at a time, many at once. All methods but `encode` run on one loop."""
 
     async def start(self) -> EngineInfo:
         """Load the model. Raises ConfigError for what cannot work here, EngineDeadError for what broke."""
@@ -45,6 +45,12 @@ class Engine(Protocol):
         Raises:
             RequestError: this request cannot be served; others can.
             EngineDeadError: no request can be served any more.
+        """
+
+    def heartbeat(self) -> float:
+        """Return a number that changes while requests are being served, also while none of them ends.
+
+        A replica whose engine has work and whose numbers stand still for `cluster.stall_timeout_s` counts as hung.
         """
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import math
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import NormalDist
@@ -58,6 +59,7 @@ class EchoEngine:
         self._slots = asyncio.Semaphore(self._max_num_seqs)
         self._dead = asyncio.Event()
         self._why_dead = ""
+        self._working = 0
         self._lengths = _make_lengths(echo.output_tokens, long_tail=echo.long_tail)
 
     async def start(self) -> EngineInfo:
@@ -96,6 +98,10 @@ class EchoEngine:
                 raise EngineDeadError(self._why_dead)
         return completions
 
+    def heartbeat(self) -> float:
+        """Return the clock while a completion takes its time, else a constant: requests that hang do not count."""
+        return time.monotonic() if self._working else 0.0
+
     async def close(self) -> None:
         """End requests that hang."""
         self._die("the echo engine is closed")
@@ -114,7 +120,11 @@ class EchoEngine:
 
     async def _take_time(self, completion: Completion) -> None:
         async with self._slots:
-            await asyncio.sleep(completion.output_tokens / self._echo.tokens_per_s)
+            self._working += 1
+            try:
+                await asyncio.sleep(completion.output_tokens / self._echo.tokens_per_s)
+            finally:
+                self._working -= 1
 
     def _complete(self, request: Request) -> list[Completion]:
         prompt_tokens = _count_words(request.messages)

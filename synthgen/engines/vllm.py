@@ -115,6 +115,14 @@ class VllmEngine:
         cached = output.num_cached_tokens if first_sample is None else first_sample.num_cached_tokens
         return read_completions(cast("RequestOutput", output), cached or 0, tokens, decode, detokenized=detokenize)
 
+    def heartbeat(self) -> float:
+        """Return the tokens of the requests in flight: they grow with every step of the engine."""
+        engine = self._engine
+        if engine is None:
+            return 0
+        states = list(engine.output_processor.request_states.values())
+        return sum(state.detokenizer.num_output_tokens() for state in states if state.detokenizer is not None)
+
     async def close(self) -> None:
         """End vLLM's processes. Requests that still wait get EngineDeadError."""
         self._closed = True

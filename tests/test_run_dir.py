@@ -1,0 +1,82 @@
+"""The ledger's files: damage is noticed wherever it is, and a file says what it was made from."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from synthgen.records import UnitCounts
+from synthgen.run_dir import CorruptUnitError, RunDir, digests_of, find_stale, unit_path
+
+STAGE = "stages/generate-main-abc"
+TABLE = pa.table({"prompt_id": [f"prompt {i}" for i in range(200)], "text": [f"text {i * i}" for i in range(200)]})
+
+
+def test_any_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
+    run_dir = RunDir(str(tmp_path))
+    run_dir.commit_unit(STAGE, 0, TABLE, UnitCounts(rows=200))
+    path = tmp_path / unit_path(STAGE, 0)
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    noticed = 0
+    for _ in range(300):
+        data = bytearray(whole)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(bytes(data))
+        try:
+            table = run_dir.read_unit(STAGE, 0)
+        except CorruptUnitError:
+            noticed += 1
+        else:
+            changed = not table.equals(TABLE)
+            assert not changed or table.schema != TABLE.schema, "other rows were read without a word"
+    assert noticed > 200
+
+
+@pytest.mark.parametrize("keep", [0, 1, 10, 0.5, 0.999])
+def test_torn_files_of_units_and_parts_are_set_aside(tmp_path: Path, keep: float) -> None:
+    run_dir = RunDir(str(tmp_path))
+    run_dir.commit_unit(STAGE, 0, TABLE)
+    run_dir.commit_part(STAGE, 1, (0, 4), TABLE, UnitCounts())
+    run_dir.commit_part(STAGE, 1, (4, 8), TABLE, UnitCounts())
+    for path in (unit_path(STAGE, 0), f"{STAGE}/parts/unit-000001.4-8.parquet"):
+        data = (tmp_path / path).read_bytes()
+        (tmp_path / path).write_bytes(data[: int(len(data) * keep) if isinstance(keep, float) else keep])
+    assert run_dir.committed(STAGE) == set()
+    assert run_dir.parts(STAGE) == {1: [(0, 4)]}
+    assert len(run_dir.storage.list("failures/torn")) == 2
+    assert run_dir.commit_part(STAGE, 1, (4, 8), TABLE, UnitCounts())
+
+
+def test_find_stale_names_what_was_made_from_another_version(tmp_path: Path) -> None:
+    run_dir = RunDir(str(tmp_path))
+
+    def read() -> dict[str, pa.Table]:
+        return {"generate-main": run_dir.read_unit(STAGE, 0), "judge": run_dir.read_unit("stages/judge-abc", 0)}
+
+    run_dir.commit_unit(STAGE, 0, TABLE)
+    inputs = digests_of({"generate-main": run_dir.read_unit(STAGE, 0)})
+    run_dir.commit_unit("stages/judge-abc", 0, TABLE, inputs=inputs)
+    assert find_stale(read()) is None
+    run_dir.discard(STAGE, 0)
+    run_dir.commit_unit(STAGE, 0, TABLE.slice(1))
+    assert find_stale(read()) == "judge"
+
+
+def test_discard_forgets_the_failures_of_the_unit(tmp_path: Path) -> None:
+    run_dir = RunDir(str(tmp_path))
+    run_dir.commit_unit(STAGE, 3, TABLE)
+    run_dir.write_failures("generate-main", 3, [{"reason": "timeout"}])
+    run_dir.discard(STAGE, 3)
+    assert [path for path in run_dir.storage.list("failures") if "torn" not in path] == []
+
+
+def test_corrupt_unit_error_travels(tmp_path: Path) -> None:
+    error = CorruptUnitError(STAGE, 7, "was made from an older version of its input", (0, 4))
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.rows, again.unit) == (str(error), (0, 4), 7)
+    assert str(error).startswith(f"{STAGE}/parts/unit-000007.0-4.parquet was made from")
