@@ -17,7 +17,7 @@ from typing import Any
 from synthgen.config import ClusterConfig, RunConfig
 from synthgen.errors import ConfigError, EngineDeadError, RunFailedError, RunStoppedError, SynthgenError
 from synthgen.lease import Lease
-from synthgen.pool_sizes import adjust_pools
+from synthgen.pool_sizes import adjust_pools, lost_every_race
 from synthgen.pools import Pool, PoolSpec, ReplicaHandle
 from synthgen.records import UnitCounts
 from synthgen.replica import Progress, add_counts
@@ -204,7 +204,7 @@ class Executor:
         more_to_come = self._scheduler.remaining(pool.spec.name) > open_tasks * len(pool.spec.stages)
         if not idle or more_to_come or self._scheduler.ready(pool.spec.name) or len(self._durations) < 3:
             return
-        task = find_late_task(live, statistics.median(self._durations))
+        task = find_late_task(live, self._scheduler, statistics.median(self._durations))
         if task is not None:
             logger.info("%s unit %d is late; a second copy of it goes to %s", task.stage, task.unit, idle[0].name)
             self._send(idle[0], task)
@@ -514,7 +514,7 @@ class Executor:
             (pool, handle, handle.actor.close.remote())
             for pool in self._pools
             for handle in pool.handles
-            if handle.info is not None
+            if handle.info is not None and not (handle.open and lost_every_race(handle, self._scheduler))
         ]
         if closing:
             refs = [ref for _, _, ref in closing]

@@ -35,6 +35,11 @@ def adjust_pools(pools: Sequence[Pool], scheduler: Scheduler) -> None:
             _shrink(pool, scheduler, over=over)
 
 
+def lost_every_race(handle: ReplicaHandle, scheduler: Scheduler) -> bool:
+    """Whether a second copy of each of its open tasks came first."""
+    return all(scheduler.is_done(task.stage, task.unit) for task in handle.open.values())
+
+
 def _wants(pool: Pool, scheduler: Scheduler) -> bool:
     if scheduler.remaining(pool.spec.name) == 0:
         return False
@@ -64,11 +69,6 @@ def _shrink(pool: Pool, scheduler: Scheduler, *, over: bool) -> None:
         elif not handle.open:
             logger.info("%s: no work left for it; its room is given back", handle.name)
             pool.end_replica(handle)
-        elif _lost_every_race(handle, scheduler):
+        elif lost_every_race(handle, scheduler):
             logger.info("%s: what it works on is committed; its room is given back", handle.name)
             pool.kill_replica(handle)
-
-
-def _lost_every_race(handle: ReplicaHandle, scheduler: Scheduler) -> bool:
-    """Whether a second copy of each of its open tasks came first."""
-    return all(scheduler.is_done(task.stage, task.unit) for task in handle.open.values())

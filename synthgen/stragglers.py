@@ -7,15 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 from synthgen.pools import ReplicaHandle
-from synthgen.scheduler import Task
+from synthgen.scheduler import Scheduler, Task
 
 STRAGGLER_FACTOR = 3.0
 
 
-def find_late_task(live: Sequence[ReplicaHandle], usual_s: float) -> Task | None:
+def find_late_task(live: Sequence[ReplicaHandle], scheduler: Scheduler, usual_s: float) -> Task | None:
     """Return the task that has been open the longest, if that is STRAGGLER_FACTOR times longer than usual.
 
-    Tasks that run twice already are left out, and those whose engine died under them: a second engine is not risked.
+    Tasks that run twice already are left out, those of which another copy has been committed, and those whose engine
+    died under them: a second engine is not risked.
 
     Args:
         usual_s: what a task takes, s.
@@ -30,5 +31,6 @@ def find_late_task(live: Sequence[ReplicaHandle], usual_s: float) -> Task | None
         and copies[task.stage, task.unit, task.rows] == 1
         and task.deaths == 0
         and not task.merge
+        and not scheduler.is_done(task.stage, task.unit)
     ]
     return min(late, key=lambda item: item[0])[1] if late else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -50,6 +51,10 @@ def finish(run_dir: Path, undisturbed: dict[str, bytes]) -> None:
     assert all(path.read_bytes() == data for path, data in kept.items())
     assert dataset_bytes(run_dir) == undisturbed
     assert "Traceback" not in again.stderr + again.stdout
+    reused = sum(
+        stage["reused_units"] for stage in json.loads((run_dir / "report.json").read_text())["stages"].values()
+    )
+    assert reused == len(kept) > 0
 
 
 def test_death_of_the_driver_by_sigkill(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:

@@ -20,6 +20,7 @@ from synthgen.records import UnitCounts
 from synthgen.run import run as run_pipeline
 from synthgen.run_dir import PROMPTS, digests_of, part_path, unit_path
 from synthgen.snapshot import Snapshot
+from tests.command_line import wait_for_end
 from tests.small_runs import Prepared, SmallRun, undisturbed
 
 
@@ -66,6 +67,27 @@ def test_death_of_a_replica_actor(tmp_path: Path) -> None:
     assert killed
     assert not psutil.pid_exists(killed[0])
     run.check_complete()
+    assert run.rows().equals(undisturbed(settings, tmp_path / "calm"))
+
+
+def test_straggling_last_unit_is_run_twice_and_the_first_commit_wins(tmp_path: Path) -> None:
+    settings = SmallRun(tmp_path, prompts=40, echo=EchoConfig(output_tokens=20, tokens_per_s=100), max_num_seqs=4)
+    run = settings.prepare()
+    stopped: list[int] = []
+
+    def hang_late(snapshot: Snapshot, executor: Executor) -> None:
+        handles = [h for pool in executor._pools for h in pool.handles if h.info is not None and h.open]
+        if not stopped and snapshot.stages["generate-main"].done >= 5 and len(handles) == 2:
+            assert handles[0].info is not None
+            stopped.append(handles[0].info.pid)
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    executor = run.execute(hang_late)
+    run.check_complete()
+    assert stopped
+    assert sum(pool.deaths for pool in executor._pools) == 0, "nobody waited for cluster.stall_timeout_s"
+    assert executor.totals["generate-main"].counts.rows == 80, "what ran twice is counted once"
+    assert wait_for_end([psutil.Process(stopped[0])] if psutil.pid_exists(stopped[0]) else []) == []
     assert run.rows().equals(undisturbed(settings, tmp_path / "calm"))
 
 

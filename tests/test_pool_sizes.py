@@ -115,4 +115,7 @@ def test_find_late_task(open_s: float, copies: int, deaths: int, late: bool) -> 
         pool.start_replica()
     for handle in pool.handles[:copies]:
         open_task(handle, task, open_s)
-    assert find_late_task(pool.handles, usual_s=10.0) == (task if late else None)
+    scheduler = Scheduler(FLOW, [1] * 6)
+    assert find_late_task(pool.handles, scheduler, usual_s=10.0) == (task if late else None)
+    scheduler.complete(task)
+    assert find_late_task(pool.handles, scheduler, usual_s=10.0) is None
