@@ -15,12 +15,12 @@ MAX_TOKENS = 512
 """The built-in models end their completions by themselves: about 40 tokens in the mean, with a tail to this limit."""
 
 
-def write_prompts(path: Path, count: int) -> Path:
-    """Write `count` distinct prompts as JSON lines: 8 to 60 words, no two with the same beginning."""
-    rng = random.Random(0)
+def write_prompts(path: Path, count: int, first: int = 0) -> Path:
+    """Write `count` distinct prompts as JSON lines: 8 to 60 words, numbered from `first`: all begin differently."""
+    rng = random.Random(first)
     words = _words()
     with path.open("w", encoding="utf-8") as file:
-        for number in range(count):
+        for number in range(first, first + count):
             text = " ".join(rng.choices(words, k=rng.randint(8, 60)))
             file.write(json.dumps({"prompt": f"{number}. {text.capitalize()}?"}) + "\n")
     return path
