@@ -28,7 +28,7 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
-from benchmarks.chaos_kills import Scene, kill_something, tear_a_unit
+from benchmarks.chaos_kills import KILLS, Scene, draw_kind, tear_a_unit
 
 START_LIMIT_S = 400.0
 LEFT_OVER_LIMIT_S = 30.0
@@ -158,15 +158,23 @@ def _one_run(
         scene = Scene(process.pid, directory, rng, cluster)
         family: set[psutil.Process] = set()
         deadline = time.monotonic() + START_LIMIT_S
+        kind = draw_kind(rng)
         try:
             while process.poll() is None:
-                # Up to most of a run's length: kills fall into start-up, work, commits and the export alike.
-                _wait(process, rng.uniform(0.02, 0.7) * length_s)
-                family |= set(scene.find())
+                # Kills fall into start-up, work, commits and the export alike.
+                _wait(process, rng.uniform(0.02, 0.5) * length_s)
+                # A kind that finds no victim yet (no replica has started) waits for one; one that never will does not.
+                for _ in range(40):
+                    family |= set(scene.find())
+                    if process.poll() is not None or result.kills.total() >= kills:
+                        break
+                    if KILLS[kind][0](scene):
+                        _note(kind, setup, result)
+                        break
+                    _wait(process, 0.01 * length_s)
+                kind = draw_kind(rng)
                 if time.monotonic() > deadline:
                     raise SystemExit(f"no end in {START_LIMIT_S} s:\n{_log(directory)[-4000:]}")
-                if process.poll() is None and result.kills.total() < kills:
-                    _note(kill_something(scene), setup, result)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -179,10 +187,9 @@ def _one_run(
     result.tracebacks += _log(directory).count("Traceback")
 
 
-def _note(kind: str | None, setup: Setup, result: Result) -> None:
-    if kind:
-        result.kills[kind] += 1
-        print(f"{setup.name}: kill {result.kills.total()}: {kind}", file=sys.stderr, flush=True)
+def _note(kind: str, setup: Setup, result: Result) -> None:
+    result.kills[kind] += 1
+    print(f"{setup.name}: kill {result.kills.total()}: {kind}", file=sys.stderr, flush=True)
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
