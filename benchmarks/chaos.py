@@ -45,10 +45,10 @@ class Setup:
 
 COMMON = ("run.grace_s=2", "run.unit_size=4", "cluster.max_engine_restarts=100", "cluster.max_load_attempts=10")
 ECHO = (
-    "experiment=echo", "prompts.limit=64", "judge.canary_fraction=0.1", "cluster.stall_timeout_s=6",
+    "experiment=echo", "prompts.limit=160", "judge.canary_fraction=0.1", "cluster.stall_timeout_s=6",
     "generators.main.model.echo.tokens_per_s=40", "judge.model.echo.tokens_per_s=40",
 )  # fmt: skip
-TINY = ("experiment=demo", "prompts.limit=48", "cluster.num_cpus=4", "cluster.stall_timeout_s=45")
+TINY = ("experiment=demo", "prompts.limit=64", "cluster.num_cpus=4", "cluster.stall_timeout_s=45")
 TWO_PROCESSES = ("generators.main.model.tensor_parallel_size=2", "judge.model.tensor_parallel_size=2")
 
 SETUPS = {
@@ -162,7 +162,7 @@ def _one_run(
         try:
             while process.poll() is None:
                 # Kills fall into start-up, work, commits and the export alike.
-                _wait(process, rng.uniform(0.02, 0.5) * length_s)
+                _wait(process, rng.uniform(0.02, 0.3) * length_s)
                 # A kind that finds no victim yet (no replica has started) waits for one; one that never will does not.
                 for _ in range(40):
                     family |= set(scene.find())

@@ -102,14 +102,14 @@ def _kill_node(scene: Scene) -> bool:
 
 
 KILLS: dict[str, tuple[Callable[[Scene], bool], float]] = {
-    "replica": (_signal(signal.SIGKILL, "ray::Replica"), 4),
+    "replica": (_signal(signal.SIGKILL, "ray::Replica"), 6),
     "replica_hangs": (_signal(signal.SIGSTOP, "ray::Replica"), 1),
     "engine_core": (_signal(signal.SIGKILL, "VLLM::EngineCore"), 4),
     "tensor_parallel_worker": (_signal(signal.SIGKILL, "VLLM::Worker"), 3),
     "driver_sigkill": (_signal_driver(signal.SIGKILL), 2),
     "driver_sigterm": (_signal_driver(signal.SIGTERM), 1),
     "raylet": (_kill_raylet, 1),
-    "node": (_kill_node, 2),
+    "node": (_kill_node, 3),
     "torn_unit_file": (tear_a_unit, 1),
 }
 """What is killed, and how likely each kind is beside the others."""

@@ -1,7 +1,7 @@
 """The executor: pulls tasks from the scheduler into replicas until the run is complete. It holds counts, never rows.
 
 One loop: start replicas that are wanted, hand out tasks, wait for Ray, book what ended. Ray starts, places and watches
-the actors; this module decides only what their ends mean.
+the actors; `losses.py` decides what it means when one of them ends badly.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from synthgen.config import ClusterConfig, RunConfig
-from synthgen.errors import ConfigError, EngineDeadError, RunFailedError, RunStoppedError, SynthgenError
+from synthgen.errors import EngineDeadError, RunFailedError, RunStoppedError, SynthgenError
 from synthgen.lease import Lease
+from synthgen.losses import Losses, LostRef
 from synthgen.pool_sizes import adjust_pools, lost_every_race
 from synthgen.pools import Pool, PoolSpec, ReplicaHandle
 from synthgen.records import UnitCounts
 from synthgen.replica import Progress, add_counts
-from synthgen.run_dir import CorruptUnitError, RunDir
+from synthgen.run_dir import RunDir
 from synthgen.scheduler import Scheduler, Task
 from synthgen.snapshot import Snapshot, StageTotals
 from synthgen.stragglers import find_late_task
@@ -29,11 +30,6 @@ from synthgen.stragglers import find_late_task
 logger = logging.getLogger(__name__)
 
 ASK_EVERY_S = 2.0
-UNREACHABLE_LIMIT_S = 60.0
-
-
-class _Lost:
-    """Stands in for the reference of a task whose replica is out of reach."""
 
 
 class Executor:
@@ -67,7 +63,6 @@ class Executor:
         self._cluster = cluster
         self._lease = lease
         self._observe = observe
-        self._log_dir = log_dir
         self._stop_reason: RunStoppedError | None = None
         self._began = time.monotonic()
         self._gpu_s = 0.0
@@ -85,6 +80,7 @@ class Executor:
             )
             for name in scheduler.stages
         }
+        self._losses = Losses(run_dir, scheduler, cluster, self._totals, log_dir)
 
     @property
     def totals(self) -> Mapping[str, StageTotals]:
@@ -217,7 +213,7 @@ class Executor:
         for pool in self._pools:
             for handle in pool.handles:
                 for ref in (handle.hello, handle.start, handle.verdict, handle.progress_ref, *handle.open):
-                    if ref is not None and not isinstance(ref, _Lost):
+                    if ref is not None and not isinstance(ref, LostRef):
                         owners[ref] = (pool, handle)
         if not owners:
             time.sleep(timeout_s)
@@ -235,7 +231,7 @@ class Executor:
             elif ref is handle.start:
                 self._book_start(pool, handle)
             elif ref is handle.verdict:
-                self._book_verdict(pool, handle)
+                self._losses.book_verdict(pool, handle)
             elif ref is handle.progress_ref:
                 self._book_progress(handle)
             elif ref in handle.open:
@@ -249,7 +245,7 @@ class Executor:
             handle.place = ray.get(ref)
             handle.placed_at = time.monotonic()
         except Exception as error:
-            self._start_failed(pool, handle, error)
+            self._losses.start_failed(pool, handle, error)
 
     def _book_start(self, pool: Pool, handle: ReplicaHandle) -> None:
         import ray
@@ -258,7 +254,7 @@ class Executor:
         try:
             handle.info = ray.get(ref)
         except Exception as error:
-            self._start_failed(pool, handle, error)
+            self._losses.start_failed(pool, handle, error)
             return
         pool.load_failures = 0
         handle.placed_at = handle.placed_at or time.monotonic()
@@ -267,39 +263,6 @@ class Executor:
         assert info is not None
         logger.info("%s: ready on %s after %.1f s (%s)", handle.name, info.host, info.start_s, info.engine.details)
 
-    def _start_failed(self, pool: Pool, handle: ReplicaHandle, error: Exception) -> None:
-        import ray
-
-        if isinstance(error, ray.exceptions.ActorUnavailableError):
-            self._ask_for_verdict(handle)
-        else:
-            self._load_failed(pool, handle, error)
-
-    def _load_failed(self, pool: Pool, handle: ReplicaHandle, error: BaseException) -> None:
-        """Count a failed try to load the model; what failed beside it, having been started before it, is the same try.
-
-        Where other replicas of the pool live, the run goes on with those.
-        """
-        cause = _cause(error)
-        pool.kill_replica(handle)
-        if isinstance(cause, ConfigError):
-            raise ConfigError(str(cause)) from error
-        if self._node_is_gone(handle):
-            logger.warning("%s: its node went while it loaded", handle.name)
-            return
-        if handle.created_at > pool.load_failed_at:
-            pool.load_failures += 1
-            pool.load_failed_at = time.monotonic()
-        logger.warning("%s: did not start (try %d): %s", handle.name, pool.load_failures, cause)
-        if pool.load_failures < self._cluster.max_load_attempts:
-            return
-        if pool.give_up_room():
-            return
-        raise RunFailedError(
-            f"model {pool.spec.model.id} did not start in {pool.load_failures} tries "
-            f"(cluster.max_load_attempts): {_one_line(cause)}{self._log_hint(handle)}"
-        ) from error
-
     def _book_task(self, pool: Pool, handle: ReplicaHandle, ref: Any) -> None:
         import ray
 
@@ -307,7 +270,7 @@ class Executor:
         try:
             counts: UnitCounts = ray.get(ref)
         except Exception as error:
-            self._task_failed(pool, handle, ref, task, error)
+            self._losses.task_failed(pool, handle, ref, task, error)
             return
         del handle.open[ref]
         took = time.monotonic() - handle.opened_at.pop(ref)
@@ -331,124 +294,6 @@ class Executor:
                 "%s unit %d committed: %d rows, %d failed", task.stage, task.unit, counts.rows, counts.failed_rows
             )
 
-    def _task_failed(self, pool: Pool, handle: ReplicaHandle, ref: Any, task: Task, error: Exception) -> None:
-        import ray
-
-        cause = _cause(error)
-        if isinstance(error, ray.exceptions.ActorUnavailableError):
-            self._ask_for_verdict(handle)
-            handle.open[_Lost()] = handle.open.pop(ref)
-            return
-        if isinstance(cause, EngineDeadError) or isinstance(error, ray.exceptions.RayActorError):
-            self._replica_died(pool, handle, cause)
-            return
-        del handle.open[ref]
-        del handle.opened_at[ref]
-        if isinstance(cause, CorruptUnitError):
-            self._input_corrupt(task, cause)
-            return
-        if isinstance(cause, ConfigError):
-            raise ConfigError(str(cause)) from error
-        if isinstance(cause, RunFailedError):
-            raise RunFailedError(str(cause)) from error
-        raise RunFailedError(
-            f"{task.stage} unit {task.unit} failed: {_one_line(cause)}{self._log_hint(handle)}"
-        ) from error
-
-    def _ask_for_verdict(self, handle: ReplicaHandle) -> None:
-        """Ask whether a replica is dead, or out of reach: Ray knows in a moment."""
-        if handle.verdict is None:
-            handle.verdict = handle.actor.hello.remote()
-            handle.lost_at = time.monotonic()
-
-    def _book_verdict(self, pool: Pool, handle: ReplicaHandle) -> None:
-        """Learn what became of an unreachable replica. One that answers again is ended: what it lost is unknown."""
-        import ray
-
-        try:
-            ray.get(handle.verdict)
-            cause: BaseException = ConnectionError("it was out of reach for a moment")
-            blame = False
-        except ray.exceptions.ActorUnavailableError as error:
-            if time.monotonic() - handle.lost_at < UNREACHABLE_LIMIT_S:
-                time.sleep(0.2)  # Ray answers at once while it does not know
-                handle.verdict = handle.actor.hello.remote()
-                return
-            cause, blame = error, False
-        except Exception as error:
-            cause, blame = error, True
-        if handle.info is not None:
-            self._replica_died(pool, handle, cause, blame=blame)
-        elif blame:
-            self._load_failed(pool, handle, cause)
-        else:
-            pool.kill_replica(handle)  # and another one is started
-
-    def _input_corrupt(self, task: Task, cause: CorruptUnitError) -> None:
-        stage = next((name for name, totals in self._totals.items() if totals.directory == cause.directory), None)
-        if stage is None:
-            self._run_dir.discard(cause.directory, cause.unit)
-            raise RunFailedError(f"{cause}; start the same command again: it is read from the source again")
-        if cause.rows is not None:  # found while the parts of the task's own unit were merged
-            logger.warning("%s; it is set aside and made again", cause)
-            self._run_dir.discard(cause.directory, cause.unit, cause.rows)
-            self._scheduler.part_lost(task, cause.rows)
-            return
-        if self._scheduler.is_done(stage, cause.unit) and not self._can_be_read(cause):
-            logger.warning("%s; it is set aside and made again", cause)
-            for name, unit in self._scheduler.invalidate(stage, cause.unit):
-                self._run_dir.discard(self._totals[name].directory, unit)
-                self._totals[name].done = self._scheduler.done(name)
-        self._scheduler.wait_again(task)
-
-    def _can_be_read(self, cause: CorruptUnitError) -> bool:
-        """Whether a unit that a task could not read is fine now: another task found it first, and it was made again."""
-        try:
-            self._run_dir.read_unit(cause.directory, cause.unit)
-        except (CorruptUnitError, FileNotFoundError):
-            return False
-        return True
-
-    def _replica_died(self, pool: Pool, handle: ReplicaHandle, cause: BaseException, *, blame: bool = True) -> None:
-        """Give a dead replica's tasks back. Who is to blame is known only where a task was alone.
-
-        Args:
-            blame: False where the machine or the network is at fault, not the engine.
-        """
-        tasks = list(handle.open.values())
-        handle.open.clear()
-        handle.opened_at.clear()
-        pool.kill_replica(handle)
-        if not blame or self._node_is_gone(handle):
-            logger.warning("%s: its node is gone or out of reach; %d tasks are given back", handle.name, len(tasks))
-            for task in tasks:
-                self._scheduler.give_back(task)
-            return
-        pool.deaths += 1
-        pool.deaths_without_commit += 1
-        pool.deaths_at[handle.place] += 1
-        logger.warning("%s: died with %d open tasks: %s", handle.name, len(tasks), _one_line(cause))
-        for task in tasks:
-            for piece in self._scheduler.died(task, alone=len(tasks) == 1):
-                if piece.quarantine:
-                    logger.warning("%s unit %d row %s kills engines; quarantined", task.stage, task.unit, piece.rows)
-        limit = self._cluster.max_engine_restarts
-        if pool.deaths_without_commit > limit:
-            raise RunFailedError(
-                f"the engine of {pool.spec.model.id} died {pool.deaths_without_commit} times without committing "
-                f"anything in between (cluster.max_engine_restarts={limit}): {_one_line(cause)}{self._log_hint(handle)}"
-            )
-        if pool.deaths_at[handle.place] > limit and pool.give_up_room():
-            del pool.deaths_at[handle.place]
-
-    def _node_is_gone(self, handle: ReplicaHandle) -> bool:
-        import ray
-
-        if handle.place is None:
-            return False
-        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-        return not any(node["NodeID"] == handle.place.node_id and node["Alive"] for node in nodes)
-
     # Progress, budget, end
 
     def _check_progress(self) -> None:
@@ -463,14 +308,14 @@ class Executor:
                 if handle.info is None:
                     if handle.placed_at and now - handle.placed_at > self._cluster.start_timeout_s:
                         late = TimeoutError(f"no answer in cluster.start_timeout_s={self._cluster.start_timeout_s:g}")
-                        self._load_failed(pool, handle, late)
+                        self._losses.load_failed(pool, handle, late)
                     continue
                 if handle.verdict is None and handle.progress_ref is None and now - handle.asked_at > ASK_EVERY_S:
                     handle.asked_at = now
                     handle.progress_ref = handle.actor.progress.remote()
                 if handle.open and now - handle.changed_at > self._cluster.stall_timeout_s:
                     why = f"no progress for cluster.stall_timeout_s={self._cluster.stall_timeout_s:g}"
-                    self._replica_died(pool, handle, EngineDeadError(why))
+                    self._losses.replica_died(pool, handle, EngineDeadError(why))
 
     def _book_progress(self, handle: ReplicaHandle) -> None:
         import ray
@@ -528,17 +373,3 @@ class Executor:
         for pool in self._pools:
             for handle in list(pool.handles):
                 pool.kill_replica(handle)
-
-    def _log_hint(self, handle: ReplicaHandle) -> str:
-        return f" (see {self._log_dir}/{handle.name}.log)" if self._log_dir else ""
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return what a replica raised, out of Ray's wrapping."""
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, BaseException) else error
-
-
-def _one_line(error: BaseException) -> str:
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return (text or type(error).__name__)[:400]

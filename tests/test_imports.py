@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stages", "trust", "export", "publish"),
     ("judge_eval",),
     ("run_dir", "lease", "scheduler"),
-    ("replica", "pools", "pool_sizes", "stragglers", "snapshot", "executor", "cluster"),
+    ("replica", "pools", "pool_sizes", "stragglers", "snapshot", "losses", "executor", "cluster"),
     ("flow", "ingest", "plan_ledger", "progress", "report"),
     ("metrics", "view", "status"),
     ("session",),
