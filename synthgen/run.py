@@ -17,9 +17,8 @@ from synthgen.ingest import PromptLedger, ingest_prompts
 from synthgen.planning import plan_pools
 from synthgen.publish.licences import check_licences
 from synthgen.records import Tables
-from synthgen.replica import STALE
 from synthgen.report import make_report, stage_report
-from synthgen.run_dir import PROMPTS, CorruptUnitError, RunDir, find_stale
+from synthgen.run_dir import PROMPTS, RunDir, StaleUnitError, find_stale
 from synthgen.saved_config import dump_config
 from synthgen.session import Session
 from synthgen.view import write_page
@@ -86,7 +85,7 @@ def _export(
     def read_tables(unit: int) -> Tables:
         tables = {name: run_dir.read_unit(directory, unit) for name, directory in directories.items()}
         if (stale := find_stale(tables)) is not None:
-            raise CorruptUnitError(directories[stale], unit, STALE)
+            raise StaleUnitError(directories[stale], unit)
         return tables
 
     exported = flow.export(run_dir.storage, units, read_tables, tuple(config.generators), config)

@@ -5,6 +5,7 @@ config.yaml  prompts/  stages/<name>-<fingerprint>/unit-000000.parquet  failures
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -12,9 +13,9 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,6 +55,16 @@ class CorruptUnitError(SynthgenError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (CorruptUnitError, (self.directory, self.unit, self.why, self.rows))
+
+
+class StaleUnitError(CorruptUnitError):
+    """A unit's file was made from another version of its input. Reading it again does not help."""
+
+    def __init__(self, directory: str, unit: int, rows: tuple[int, int] | None = None) -> None:
+        super().__init__(directory, unit, "was made from an older version of its input", rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (StaleUnitError, (self.directory, self.unit, self.rows))
 
 
 class RunDir:
@@ -122,13 +133,8 @@ class RunDir:
     def read_counts(self, directory: str, unit: int) -> UnitCounts:
         """Return the numbers that were stored with a committed unit."""
         path = unit_path(directory, unit)
-        source = f"{self.url}/{path}" if self.storage.root else pa.BufferReader(self.storage.read(path))
-        try:
+        with self._open(path) as source, _reporting_damage(directory, unit, None):
             return _read_counts(pq.read_metadata(source).metadata)
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # a damaged footer raises errors of every kind
-            raise CorruptUnitError(directory, unit, _describe_damage(error)) from error
 
     def commit_unit(
         self,
@@ -192,6 +198,31 @@ class RunDir:
         stage = directory.removeprefix("stages/").rpartition("-")[0]
         if stage and rows is None:
             self.storage.delete(_failures_path(stage, unit, None))  # they are found anew
+
+    def set_aside(self, error: CorruptUnitError) -> bool:
+        """Discard the file that `error` is about, unless it can be read now: then it was the reading that went wrong.
+
+        Returns:
+            whether it was discarded.
+        """
+        if not isinstance(error, StaleUnitError) and self.can_be_read(error):
+            return False
+        self.discard(error.directory, error.unit, error.rows)
+        return True
+
+    def can_be_read(self, error: CorruptUnitError) -> bool:
+        """Return whether the file that `error` is about is fine when it is read here and now."""
+        try:
+            if error.rows is None:
+                self.read_unit(error.directory, error.unit)
+            else:
+                self.read_part(error.directory, error.unit, error.rows)
+        except (CorruptUnitError, FileNotFoundError):
+            return False
+        return True
+
+    def _open(self, path: str) -> IO[bytes]:
+        return open(f"{self.url}/{path}", "rb") if self.storage.root else io.BytesIO(self.storage.read(path))
 
     def _is_torn(self, path: str) -> bool:
         """Whether a file on a local disk has no whole footer. What else may be wrong shows when it is read."""
@@ -302,17 +333,29 @@ def _has_footer(path: str) -> bool:
 
 
 def _decode(data: bytes, directory: str, unit: int, rows: tuple[int, int] | None = None) -> pa.Table:
-    try:
+    with _reporting_damage(directory, unit, rows):
         table = pq.read_table(pa.BufferReader(data), use_threads=False, page_checksum_verification=True)
-    except Exception as error:  # a damaged footer raises errors of every kind
-        raise CorruptUnitError(directory, unit, _describe_damage(error), rows) from error
+        _read_counts(table.schema.metadata)
+        inputs_of(table)
     digest = hashlib.blake2b(data, digest_size=8).hexdigest().encode()
     return table.replace_schema_metadata({**(table.schema.metadata or {}), DIGEST_KEY: digest})
 
 
-def _describe_damage(error: Exception) -> str:
-    line = str(error).strip().split("\n")[0]
-    return f"is not a whole Parquet file: {line}"
+@contextlib.contextmanager
+def _reporting_damage(directory: str, unit: int, rows: tuple[int, int] | None) -> Iterator[None]:
+    """Turn what a damaged file raises, which is errors of every kind, into CorruptUnitError.
+
+    What the machine raises (no memory, a disk that cannot be read) says nothing about the file, and passes.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        line = str(error).strip().split("\n")[0]
+        raise CorruptUnitError(directory, unit, f"is not a whole Parquet file: {line}", rows) from error
 
 
 def _read_counts(metadata: Mapping[bytes, bytes] | None) -> UnitCounts:

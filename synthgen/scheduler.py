@@ -219,8 +219,8 @@ class Scheduler:
 
     def part_lost(self, task: Task, rows: tuple[int, int]) -> None:
         """Do again what is missing of a split unit whose merging found that the part `rows` cannot be used."""
-        self._parts_done[task.stage, task.unit].discard(rows)
         if self._state[task.stage][task.unit] != DONE:
+            self._parts_done[task.stage, task.unit].discard(rows)
             self._resume_split(task.stage, task.unit)
 
     def _take(self, name: str, idle: bool) -> Task | None:

@@ -58,15 +58,26 @@ class Session:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        ended = error
-        if isinstance(error, CorruptUnitError):
-            self.run_dir.discard(error.directory, error.unit, error.rows)
-            ended = RunFailedError(f"{error}; it was set aside: start the same command again to make it anew")
-        if isinstance(ended, SynthgenError) and not self.lease.lost:
-            self.view.write_status("stopped" if isinstance(ended, RunStoppedError) else "failed", str(ended))
-        self._stack.close()
-        if ended is not None and ended is not error:
-            raise ended from error
+        try:
+            if isinstance(error, CorruptUnitError):
+                raise self._set_aside(error) from error
+            self._write_end(error)
+        finally:
+            self._stack.close()
+
+    def _set_aside(self, error: CorruptUnitError) -> RunFailedError:
+        """Take a damaged file out of the ledger, and return the error that says so."""
+        if self.run_dir.set_aside(error):
+            ended = RunFailedError(f"{error}; it was set aside: start the same command again")
+        else:
+            ended = RunFailedError(f"{error}; it can be read now: start the same command again")
+        self._write_end(ended)
+        return ended
+
+    def _write_end(self, error: BaseException | None) -> None:
+        if isinstance(error, SynthgenError) and not self.lease.lost:
+            with contextlib.suppress(SynthgenError):  # the lease is lost now; the first error counts
+                self.view.write_status("stopped" if isinstance(error, RunStoppedError) else "failed", str(error))
 
     def execute(self, stages: Sequence[ResolvedStage], plan: ClusterPlan, unit_rows: Sequence[int]) -> Execution:
         """Run what is not committed yet, and return what that took.

@@ -90,9 +90,11 @@ class LocalStorage:
             except FileNotFoundError:
                 continue
             for entry in entries:
+                if entry.name.startswith(".tmp-"):
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     stack.append(head + entry.name)
-                elif not entry.name.startswith(".tmp-"):
+                else:
                     found.append(head + entry.name)
         return sorted(found)
 

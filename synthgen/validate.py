@@ -45,7 +45,7 @@ def _run_problems(config: Config) -> Iterator[str]:
     yield from _at_least("calibrate.units", config.calibrate.units, 1)
     yield from _at_least("export.shard_mib", config.export.shard_mib, 1)
     yield from _at_least("cluster.max_load_attempts", config.cluster.max_load_attempts, 1)
-    yield from _at_least("cluster.stall_timeout_s", config.cluster.stall_timeout_s, 1)
+    yield from _at_least("cluster.stall_timeout_s", config.cluster.stall_timeout_s, 5)
 
 
 def _generator_problems(config: Config) -> Iterator[str]:

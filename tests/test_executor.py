@@ -71,13 +71,13 @@ def test_death_of_a_replica_actor(tmp_path: Path) -> None:
 
 
 def test_straggling_last_unit_is_run_twice_and_the_first_commit_wins(tmp_path: Path) -> None:
-    settings = SmallRun(tmp_path, prompts=40, echo=EchoConfig(output_tokens=20, tokens_per_s=100), max_num_seqs=4)
+    settings = SmallRun(tmp_path, prompts=40, echo=EchoConfig(output_tokens=20, tokens_per_s=25), max_num_seqs=4)
     run = settings.prepare()
     stopped: list[int] = []
 
     def hang_late(snapshot: Snapshot, executor: Executor) -> None:
         handles = [h for pool in executor._pools for h in pool.handles if h.info is not None and h.open]
-        if not stopped and snapshot.stages["generate-main"].done >= 5 and len(handles) == 2:
+        if not stopped and snapshot.stages["generate-main"].done >= 3 and len(handles) == 2:
             assert handles[0].info is not None
             stopped.append(handles[0].info.pid)
             os.kill(stopped[0], signal.SIGSTOP)
@@ -126,13 +126,16 @@ def test_death_by_hanging_is_noticed_and_the_row_quarantined(tmp_path: Path) -> 
     assert set(rows.filter(pa.compute.is_valid(rows["error"]))["prompt_id"].to_pylist()) == {run.prompt_ids()[3]}
 
 
-def test_requests_that_take_longer_than_the_stall_timeout_are_not_a_stall(tmp_path: Path) -> None:
+def test_requests_that_take_longer_than_the_stall_timeout_are_not_a_stall(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synthgen.executor.ASK_EVERY_S", 0.2)
     settings = SmallRun(
         tmp_path,
         prompts=4,
-        echo=EchoConfig(output_tokens=20, tokens_per_s=4),  # no request ends within the first seconds
+        echo=EchoConfig(output_tokens=24, tokens_per_s=2),  # no request ends within the first six seconds
         replicas=1,
-        cluster=ClusterConfig(stall_timeout_s=2.5),
+        cluster=ClusterConfig(stall_timeout_s=4.0),
     )
     run = settings.prepare()
     executor = run.execute()

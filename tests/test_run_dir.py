@@ -7,10 +7,20 @@ import random
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from synthgen.records import UnitCounts
-from synthgen.run_dir import CorruptUnitError, RunDir, digests_of, find_stale, unit_path
+from synthgen.run_dir import (
+    COUNTS_KEY,
+    INPUTS_KEY,
+    CorruptUnitError,
+    RunDir,
+    StaleUnitError,
+    digests_of,
+    find_stale,
+    unit_path,
+)
 
 STAGE = "stages/generate-main-abc"
 TABLE = pa.table({"prompt_id": [f"prompt {i}" for i in range(200)], "text": [f"text {i * i}" for i in range(200)]})
@@ -52,6 +62,37 @@ def test_torn_files_of_units_and_parts_are_set_aside(tmp_path: Path, keep: float
     assert run_dir.commit_part(STAGE, 1, (4, 8), TABLE, UnitCounts())
 
 
+@pytest.mark.parametrize("error", [MemoryError("malloc failed"), OSError(24, "Too many open files")])
+def test_error_of_the_machine_says_nothing_about_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    run_dir = RunDir(str(tmp_path))
+    run_dir.commit_unit(STAGE, 0, TABLE, UnitCounts(rows=200))
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr("synthgen.run_dir.pq.read_table", fail)
+        patched.setattr("synthgen.run_dir.pq.read_metadata", fail)
+        for read in (run_dir.read_unit, run_dir.read_counts):
+            with pytest.raises(type(error)):
+                read(STAGE, 0)
+    assert not run_dir.set_aside(CorruptUnitError(STAGE, 0, "could not be read on some node"))
+    assert run_dir.set_aside(StaleUnitError(STAGE, 0))
+    assert run_dir.committed(STAGE) == set()
+
+
+def test_footer_that_holds_nonsense_is_damage(tmp_path: Path) -> None:
+    run_dir = RunDir(str(tmp_path))
+    path = tmp_path / unit_path(STAGE, 0)
+    path.parent.mkdir(parents=True)
+    for key, value in ((COUNTS_KEY, b'{"rowz": 1}'), (COUNTS_KEY, b"\xff"), (INPUTS_KEY, b'{"prompts')):
+        pq.write_table(TABLE.replace_schema_metadata({key: value}), path)
+        with pytest.raises(CorruptUnitError):
+            run_dir.read_unit(STAGE, 0)
+
+
 def test_find_stale_names_what_was_made_from_another_version(tmp_path: Path) -> None:
     run_dir = RunDir(str(tmp_path))
 
@@ -76,7 +117,7 @@ def test_discard_forgets_the_failures_of_the_unit(tmp_path: Path) -> None:
 
 
 def test_corrupt_unit_error_travels(tmp_path: Path) -> None:
-    error = CorruptUnitError(STAGE, 7, "was made from an older version of its input", (0, 4))
+    error = StaleUnitError(STAGE, 7, (0, 4))
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.rows, again.unit) == (str(error), (0, 4), 7)
     assert str(error).startswith(f"{STAGE}/parts/unit-000007.0-4.parquet was made from")

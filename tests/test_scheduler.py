@@ -152,6 +152,9 @@ def test_part_lost_is_done_again_and_merged() -> None:
     assert again.rows == (4, 8)
     scheduler.complete(again)
     assert scheduler.next_task("a", idle=True) == merge
+    scheduler.complete(Task("generate-a", 0))  # a copy of the whole unit that came meanwhile
+    scheduler.part_lost(merge, (0, 4))
+    assert scheduler.finished
 
 
 def test_invalidate_takes_back_what_was_made_from_the_unit() -> None:

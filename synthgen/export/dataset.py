@@ -123,17 +123,19 @@ def export_dataset(
     check_export(config.export)
     counts, margins, schemas = PairCounts(), Counter[int](), dict[str, pa.Schema]()
     sample: dict[str, Any] | None = None
-    block_mib = min(BLOCK_MIB, config.export.shard_mib)
-    blocks_per_shard = -(-config.export.shard_mib // block_mib)
+    shard, shard_mib = 0, 0.0
     with Parts(storage) as parts:
-        for number, block in enumerate(_build_blocks(read_tables, units, generators, config, block_mib)):
+        for block in _build_blocks(read_tables, units, generators, config):
+            if shard_mib >= config.export.shard_mib:
+                shard, shard_mib = shard + 1, 0.0
+            shard_mib += _measure_mib(block)
             counts += block.counts
             margins.update(_count_margins(block.tables))
             schemas = schemas or {name: table.schema for (name, _), table in block.tables.items()}
             pairs = block.tables["default", "train"]
             if sample is None and pairs.num_rows:
                 sample = pairs.slice(0, 1).to_pylist()[0]
-            parts.add(number // blocks_per_shard, block.tables)
+            parts.add(shard, block.tables)
             del block, pairs  # or two would be in memory while the next one is awaited
         files = parts.write(("default", "kto", "generations", *FORMATS))
     return ExportResult(counts, files, schemas, sample, dict(margins))
@@ -144,10 +146,10 @@ def _build_blocks(
     units: Sequence[int],
     generators: Sequence[str],
     config: Config,
-    block_mib: int,
 ) -> Iterator[Block]:
     """Yield the blocks in order; BUILDERS at a time are made in threads, since Arrow works outside of Python's lock."""
     waiting: deque[Future[Block]] = deque()
+    block_mib = min(BLOCK_MIB, config.export.shard_mib)
     with ThreadPoolExecutor(BUILDERS) as builders:
         for group in group_units(_read_ahead(read_tables, units), generators, block_mib):
             if len(waiting) == BUILDERS:
@@ -167,6 +169,12 @@ def _read_ahead(read_tables: Callable[[int], Tables], units: Sequence[int]) -> I
             waiting.append(pool.submit(read_tables, unit))
         while waiting:
             yield waiting.popleft().result()
+
+
+def _measure_mib(block: Block) -> float:
+    """Return the size of a block's largest config, which is what a shard is measured by."""
+    sizes: list[int] = [table.nbytes for (name, _), table in block.tables.items() if name == "generations"]
+    return sum(sizes) / 2**20
 
 
 def _count_margins(tables: dict[tuple[str, str], pa.Table]) -> Counter[int]:

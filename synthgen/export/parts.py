@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
-from tempfile import TemporaryFile
-from typing import IO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
@@ -13,19 +13,24 @@ from synthgen.export.files import JSON_LINES, ROOT, ExportedFile, config_directo
 from synthgen.export.parquet import JsonLinesFile, ParquetFile
 from synthgen.storage import Storage
 
+_PREFIX = ".tmp-export-"
+
 
 class Parts:
     """The files of an export while it runs; a context manager that frees them.
 
-    A file's name holds the number of shards, which is known at the end. Until then the files lie without a name on
-    disk (in the run directory where that is local, since /tmp may be memory): memory does not grow with the data set.
+    A file's name holds the number of shards, which is known at the end. Until then the files wait in a directory of
+    their own on disk (in the run directory where that is local, since /tmp may be memory): neither memory nor open
+    files grow with the data set.
     """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         if storage.root is not None:
             storage.root.mkdir(parents=True, exist_ok=True)
-        self._stack = ExitStack()
+            for left_over in storage.root.glob(f"{_PREFIX}*"):  # of an export that was killed
+                shutil.rmtree(left_over, ignore_errors=True)
+        self._directory = TemporaryDirectory(prefix=_PREFIX, dir=storage.root)
         self._finished: list[_Part] = []
         self._open: dict[tuple[str, str], _Part] = {}
 
@@ -33,7 +38,9 @@ class Parts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        for part in self._open.values():
+            part.file.close()
+        self._directory.cleanup()
 
     @property
     def shards(self) -> int:
@@ -47,8 +54,8 @@ class Parts:
             if part is None or part.shard != shard:
                 if part is not None:
                     self._finish(part)
-                file = self._stack.enter_context(TemporaryFile(dir=self._storage.root))  # noqa: SIM115 (closed with the stack)
-                part = self._open[config, split] = _Part(config, split, shard, table.schema, file)
+                path = Path(self._directory.name) / f"{config}-{split}-{shard}"
+                part = self._open[config, split] = _Part(config, split, shard, table.schema, path)
             part.add(table)
 
     def write(self, configs: Iterable[str]) -> tuple[ExportedFile, ...]:
@@ -57,6 +64,7 @@ class Parts:
         shards = self.shards
         for part in self._open.values():
             self._finish(part)
+        self._open.clear()
         files = tuple(self._write(shards))
         kept = {file.path for file in files}
         for name in configs:
@@ -67,14 +75,14 @@ class Parts:
 
     def _finish(self, part: _Part) -> None:
         part.sink.close()
+        part.file.close()
         self._finished.append(part)
 
     def _write(self, shards: int) -> Iterator[ExportedFile]:
         for part in self._finished:
             path = shard_path(part.config, part.split, part.shard, shards)
-            part.file.seek(0)
-            data = part.file.read()
-            part.file.close()
+            data = part.path.read_bytes()
+            part.path.unlink()
             self._storage.replace(path, data)
             yield ExportedFile(path, part.config, part.split, part.rows, part.memory_bytes, len(data))
 
@@ -82,12 +90,14 @@ class Parts:
 class _Part:
     """A shard's rows of one split of a config, in a file that has no name yet."""
 
-    def __init__(self, config: str, split: str, shard: int, schema: pa.Schema, file: IO[bytes]) -> None:
+    def __init__(self, config: str, split: str, shard: int, schema: pa.Schema, path: Path) -> None:
         self.config = config
         self.split = split
         self.shard = shard
-        self.file = file
-        self.sink = JsonLinesFile(file, schema) if config == JSON_LINES else ParquetFile(file, schema)
+        self.path = path
+        self.file = path.open("xb")
+        kind = JsonLinesFile if config == JSON_LINES else ParquetFile
+        self.sink: JsonLinesFile | ParquetFile = kind(self.file, schema)
         self.rows = 0
         self.memory_bytes = 0
 

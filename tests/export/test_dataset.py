@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from synthgen.export.parquet import ParquetFile
 from synthgen.records import KTO_SCHEMA, PAIRS_SCHEMA, SCORED_GENERATIONS_SCHEMA, Tables
 
 CONFIGS = {"default": PAIRS_SCHEMA, "kto": KTO_SCHEMA, "generations": SCORED_GENERATIONS_SCHEMA}
+LIMITS = resource.getrlimit(resource.RLIMIT_NOFILE)
 FORMATS = ["sft", "text", "hh", "ultrafeedback", "jsonl"]
 
 
@@ -43,7 +46,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch, units: int, blocks_per_shard: 
         return iter([listed[i : i + units] for i in range(0, len(listed), units)])
 
     monkeypatch.setattr("synthgen.export.dataset.group_units", group)
-    monkeypatch.setattr("synthgen.export.dataset.BLOCK_MIB", 256 // blocks_per_shard)
+    monkeypatch.setattr("synthgen.export.dataset._measure_mib", lambda block: 256 / blocks_per_shard)
 
 
 def test_export_loads_with_datasets_in_every_config_and_split(tmp_path: Path) -> None:
@@ -119,6 +122,21 @@ def test_shard_of_several_blocks_is_sorted_in_each_row_group(tmp_path: Path, mon
         assert sorted(rows) == sorted(json.dumps(row) for row in rows_of(tmp_path / "whole", whole, name))
     assert result.counts == whole.counts
     assert result.margins == whole.margins
+
+
+def test_export_needs_few_open_files_and_clears_away_what_a_killed_one_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_blocks(monkeypatch, 1)
+    (tmp_path / ".tmp-export-killed").mkdir(parents=True)
+    (tmp_path / ".tmp-export-killed" / "default-train-0").write_bytes(b"half")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 24, LIMITS[1]))
+    try:
+        result = export_units(tmp_path, 40)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, LIMITS)
+    assert len(result.files) == 3 * 40
+    assert list(tmp_path.glob(".tmp-*")) == []
 
 
 def test_export_with_other_settings_leaves_no_file_of_the_earlier_one(tmp_path: Path) -> None:
