@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -18,10 +19,12 @@ from synthgen.planning import plan_pools
 from synthgen.publish.licences import check_licences
 from synthgen.records import Tables
 from synthgen.report import make_report, stage_report
-from synthgen.run_dir import PROMPTS, RunDir, StaleUnitError, find_stale
+from synthgen.run_dir import PROMPTS, CorruptUnitError, RunDir, StaleUnitError, find_stale
 from synthgen.saved_config import dump_config
 from synthgen.session import Session
 from synthgen.view import write_page
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: Config, *, quiet: bool = False) -> dict[str, Any]:
@@ -88,9 +91,13 @@ def _export(
             raise StaleUnitError(directories[stale], unit)
         return tables
 
-    exported = flow.export(run_dir.storage, units, read_tables, tuple(config.generators), config)
-    totals = {stage.name: stage_report(run_dir, stage, len(units), reused[stage.name]) for stage in stages}
-    measured = _measure(config, stages, units, read_tables)
+    try:
+        exported = flow.export(run_dir.storage, units, read_tables, tuple(config.generators), config)
+        totals = {stage.name: stage_report(run_dir, stage, len(units), reused[stage.name]) for stage in stages}
+        measured = _measure(config, stages, units, read_tables)
+    except CorruptUnitError:
+        _set_damage_aside(units, read_tables, run_dir)
+        raise
     histograms = {**exported.report.get("histograms", {}), **measured.pop("histograms", {})}
     extra = {**exported.report, **measured, "histograms": histograms}
     report = make_report(config, prompts=prompts, stages=totals, pairs=exported.pairs, extra=extra)
@@ -99,6 +106,18 @@ def _export(
     card = flow.card(report, config, exported.dataset)
     run_dir.storage.replace("dataset/README.md", card.encode("utf-8", "backslashreplace"))
     return report
+
+
+def _set_damage_aside(units: range, read_tables: Callable[[int], Tables], run_dir: RunDir) -> None:
+    """Set aside every file that cannot be used, so that the next start makes all of them anew and not one."""
+    for unit in units:
+        try:
+            read_tables(unit)
+        except CorruptUnitError as error:
+            logger.warning("%s; it is set aside", error)
+            run_dir.set_aside(error)
+        except FileNotFoundError:
+            continue  # what was made from it is set aside at the next start
 
 
 def _measure(config: Config, stages: Sequence[ResolvedStage], units: range, read_tables: Any) -> dict[str, Any]:
