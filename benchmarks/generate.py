@@ -36,10 +36,10 @@ class Case:
 
 
 CASES = (
-    Case("tiny", 1, 4000, 5),
-    Case("tiny", 4, 4000, 3),
-    Case("small-random", 1, 600, 3),
-    Case("small-random", 4, 200, 3),
+    Case("tiny", 1, 4000, 3),
+    Case("tiny", 4, 2000, 3),
+    Case("small-random", 1, 400, 3),
+    Case("small-random", 4, 150, 3),
 )
 QUICK = (Case("tiny", 1, 64, 1), Case("tiny", 4, 32, 1))
 
