@@ -37,9 +37,9 @@ class Case:
 
 CASES = (
     Case("tiny", 1, 4000, 3),
-    Case("tiny", 4, 2000, 3),
-    Case("small-random", 1, 400, 3),
-    Case("small-random", 4, 150, 3),
+    Case("tiny", 4, 1000, 3),
+    Case("small-random", 1, 400, 2),
+    Case("small-random", 4, 100, 2),
 )
 QUICK = (Case("tiny", 1, 64, 1), Case("tiny", 4, 32, 1))
 

@@ -20,7 +20,7 @@ from synthgen.models.tiny import ensure_tiny_model
 from synthgen.planning.memory import CPU_BLOCK
 from synthgen.records import RequestFailure
 
-PROMPTS, QUICK_PROMPTS = 160, 8
+PROMPTS, QUICK_PROMPTS = 32, 8
 FOUR = ("judge=ultrafeedback_4_aspects", "judge.orders=2")
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "4 aspects, 2 orders, full": (*FOUR, "judge.rationale=full"),

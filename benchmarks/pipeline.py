@@ -19,7 +19,7 @@ from synthgen.flow import load_flow, resolve_flow
 from synthgen.records import Request
 from synthgen.run import run
 
-PROMPTS, REPETITIONS, QUICK_PROMPTS = 512, 3, 16
+PROMPTS, REPETITIONS, QUICK_PROMPTS = 128, 2, 16
 
 
 def measure(engines: Engines, quick: bool) -> Outcome:
