@@ -16,14 +16,19 @@ def weigh_parameters(worker: Any) -> tuple[int, int]:
     """Return the bytes of the loaded weights and of the rotary tables; runs in vLLM's worker process.
 
     Kernels with AMX repack INT8 weights and append four bytes to each row (their sums, `convert_weight_packed`): rows
-    are otherwise multiples of 32 bytes long.
+    are otherwise multiples of 32 bytes long. On other CPUs oneDNN keeps the INT8 weights to itself, and a term for
+    asymmetric activations is computed beside them (`process_weights_for_onednn`).
     """
     weights = 0
-    for parameter in worker.model_runner.model.parameters():
+    for name, parameter in worker.model_runner.model.named_parameters():
         size = parameter.numel() * parameter.element_size()
         if parameter.element_size() == 1:
             size -= parameter.shape[0] * (parameter.shape[1] % 32)
-        weights += size
+        if not name.endswith("azp_adj"):
+            weights += size
+    for module in worker.model_runner.model.modules():
+        handler = getattr(getattr(getattr(module, "scheme", None), "kernel", None), "dnnl_handler", None)
+        weights += handler.n * handler.k if handler is not None else 0
     tables = {
         buffer.data_ptr(): buffer.numel() * buffer.element_size()
         for name, buffer in worker.model_runner.model.named_buffers()
