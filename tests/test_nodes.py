@@ -20,7 +20,7 @@ from tests.small_runs import SmallRun
 
 @pytest.fixture(autouse=True)
 def _swap_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("synthgen.pool_sizes.STARVED_AFTER_S", 3.0)
+    monkeypatch.setattr("synthgen.pool_sizes.STARVED_AFTER_S", 1.0)
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_pools_swap_replica_by_replica(cluster: Cluster, tmp_path: Path) -> None
         "judge.model.replicas=2",
         "generators.main.model.replicas=2",
         "generators.main.model.max_num_seqs=1",
-        "generators.main.model.echo.tokens_per_s=24",
+        "generators.main.model.echo.tokens_per_s=16",
         rows=6,
     )
     assert report["plan"]["mode"] == "in_turn"
