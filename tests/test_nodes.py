@@ -130,8 +130,9 @@ def test_pools_swap_replica_by_replica(cluster: Cluster, tmp_path: Path) -> None
     )
     assert report["plan"]["mode"] == "in_turn"
     first_freed = position(lines, "no work left for it")
-    assert first_freed < position(lines, "echo-0: ready on")
-    assert position(lines, "echo-0: ready on") < position(lines, "generate-main unit", last=True)
+    # Two judges wait for room; Ray places whichever it likes first.
+    judge_ready = next(index for index, line in enumerate(lines) if "echo-" in line and ": ready on" in line)
+    assert first_freed < judge_ready < position(lines, "generate-main unit", last=True)
 
 
 def test_pools_of_one_model_are_one_pool_and_judge_first(cluster: Cluster, tmp_path: Path) -> None:
