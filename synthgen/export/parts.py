@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +13,10 @@ import pyarrow as pa
 from synthgen.export.files import JSON_LINES, ROOT, ExportedFile, config_directory, shard_path
 from synthgen.export.parquet import JsonLinesFile, ParquetFile
 from synthgen.storage import Storage
+
+WRITERS = 2
+"""Files that are written at a time: encoding Parquet is half of an export's work, and happens outside of Python's
+lock."""
 
 _PREFIX = ".tmp-export-"
 
@@ -31,6 +36,7 @@ class Parts:
             for left_over in storage.root.glob(f"{_PREFIX}*"):  # of an export that was killed
                 shutil.rmtree(left_over, ignore_errors=True)
         self._directory = TemporaryDirectory(prefix=_PREFIX, dir=storage.root)
+        self._writers = ThreadPoolExecutor(WRITERS)
         self._finished: list[_Part] = []
         self._open: dict[tuple[str, str], _Part] = {}
 
@@ -38,6 +44,7 @@ class Parts:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._writers.shutdown()
         for part in self._open.values():
             part.file.close()
         self._directory.cleanup()
@@ -48,15 +55,15 @@ class Parts:
         return 1 + max([part.shard for part in (*self._finished, *self._open.values())], default=-1)
 
     def add(self, shard: int, tables: Mapping[tuple[str, str], pa.Table]) -> None:
-        """Write rows of shard number `shard`, a table per (config, split); shards come one after the other."""
+        """Write rows of shard number `shard`, a table per (config, split), WRITERS at a time; shards come in order."""
         for (config, split), table in tables.items():
             part = self._open.get((config, split))
             if part is None or part.shard != shard:
                 if part is not None:
                     self._finish(part)
                 path = Path(self._directory.name) / f"{config}-{split}-{shard}"
-                part = self._open[config, split] = _Part(config, split, shard, table.schema, path)
-            part.add(table)
+                self._open[config, split] = _Part(config, split, shard, table.schema, path)
+        list(self._writers.map(lambda key: self._open[key].add(tables[key]), tables))
 
     def write(self, configs: Iterable[str]) -> tuple[ExportedFile, ...]:
         """Give all files their names, and remove what other settings, or fewer units, left in the directories of
