@@ -12,6 +12,7 @@ from typing import Any
 from synthgen.config import Config
 from synthgen.flow import ResolvedStage
 from synthgen.ingest import PromptLedger
+from synthgen.read_ahead import read_ahead
 from synthgen.records import UnitCounts
 from synthgen.replica import add_counts
 from synthgen.run_dir import RunDir
@@ -26,7 +27,7 @@ def stage_report(run_dir: RunDir, stage: ResolvedStage, units: int, reused: int)
     `busy_s` is the time in which at least one of its units had requests in flight: from the first request to the last
     completion, model loading and the gaps between sessions left out.
     """
-    counts = [run_dir.read_counts(stage.files.directory, unit) for unit in range(units)]
+    counts = list(read_ahead(lambda unit: run_dir.read_counts(stage.files.directory, unit), range(units)))
     total = add_counts(counts)
     return {
         "model": stage.files.stage.model.id,

@@ -17,6 +17,7 @@ from synthgen.flow import Flow, ResolvedStage, load_flow, resolve_flow
 from synthgen.ingest import PromptLedger, ingest_prompts
 from synthgen.planning import plan_pools
 from synthgen.publish.licences import check_licences
+from synthgen.read_ahead import read_ahead
 from synthgen.records import Tables
 from synthgen.report import make_report, stage_report
 from synthgen.run_dir import PROMPTS, CorruptUnitError, RunDir, StaleUnitError, find_stale
@@ -131,8 +132,7 @@ def _measure(config: Config, stages: Sequence[ResolvedStage], units: range, read
     ratings: Counter[int] = Counter()
 
     def tables() -> Iterator[tuple[pa.Table, pa.Table]]:
-        for unit in units:
-            unit_tables = read_tables(unit)
+        for unit_tables in read_ahead(read_tables, units):
             judged = unit_tables["judge"]
             real = judged.filter(pa.compute.is_null(judged["canary"]))
             ratings.update(r for r in pa.compute.list_flatten(real["ratings"]).to_pylist() if r is not None)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # From the bottom up. A module imports from its own layer and from those below it, never from one above.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("config", "records", "resources", "storage"),
+    ("config", "records", "resources", "storage", "read_ahead"),
     ("validate", "compose", "models", "saved_config"),
     ("planning",),
     ("engines",),

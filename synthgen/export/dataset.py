@@ -19,6 +19,7 @@ from synthgen.export.files import ExportedFile
 from synthgen.export.formats import FORMATS
 from synthgen.export.parts import Parts
 from synthgen.pairs import PairCounts
+from synthgen.read_ahead import read_ahead
 from synthgen.records import Tables
 from synthgen.storage import Storage
 
@@ -27,9 +28,6 @@ MAX_SHARD_MIB = 1024
 
 MARGIN_BIN = 0.25
 """Width of the bins of the margin histogram, in points of score."""
-
-READ_AHEAD = 8
-"""Units that are read before they are needed."""
 
 BLOCK_MIB = 32
 """Rough size of what is paired and written at a time, in memory. Of 16 to 256 MiB this was fastest (caches, and memory
@@ -151,22 +149,11 @@ def _build_blocks(
     waiting: deque[Future[Block]] = deque()
     block_mib = min(BLOCK_MIB, config.export.shard_mib)
     with ThreadPoolExecutor(BUILDERS) as builders:
-        for group in group_units(_read_ahead(read_tables, units), generators, block_mib):
+        for group in group_units(read_ahead(read_tables, units), generators, block_mib):
             if len(waiting) == BUILDERS:
                 yield waiting.popleft().result()
             waiting.append(builders.submit(build_block, group, generators, config))
             del group
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _read_ahead(read_tables: Callable[[int], Tables], units: Sequence[int]) -> Iterator[Tables]:
-    """Yield the units' tables in order; a few are read before they are asked for (object stores answer slowly)."""
-    with ThreadPoolExecutor(READ_AHEAD) as pool:
-        waiting = deque(pool.submit(read_tables, unit) for unit in units[:READ_AHEAD])
-        for unit in units[READ_AHEAD:]:
-            yield waiting.popleft().result()
-            waiting.append(pool.submit(read_tables, unit))
         while waiting:
             yield waiting.popleft().result()
 

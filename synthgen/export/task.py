@@ -18,6 +18,7 @@ from synthgen.export.files import ExportedFile
 from synthgen.export.formats import FORMATS
 from synthgen.export.infer import close_type, convert_value, infer_type, join_types
 from synthgen.export.parts import Parts
+from synthgen.read_ahead import read_ahead
 from synthgen.records import MESSAGES_TYPE, Tables
 from synthgen.stages.task import TASK_STAGE
 from synthgen.storage import Storage
@@ -77,10 +78,11 @@ def export_task(
         config: the run's configuration.
     """
     check_export(config.export)
-    schema = _make_schema(config, (read_tables(unit)[TASK_STAGE] for unit in units))
+    schema = _make_schema(config, (tables[TASK_STAGE] for tables in read_ahead(read_tables, units)))
     sample: dict[str, Any] | None = None
     with Parts(storage) as parts:
-        groups = _group((_make_rows(read_tables(unit), schema) for unit in units), config.export.shard_mib)
+        rows_by_unit = (_make_rows(tables, schema) for tables in read_ahead(read_tables, units))
+        groups = _group(rows_by_unit, config.export.shard_mib)
         for shard, rows in enumerate(groups):
             if sample is None:
                 good = rows.filter(pa.compute.is_null(rows["error"])).slice(0, 1).to_pylist()
