@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -60,13 +61,46 @@ class WarmReplica(Replica):
         await super().close()
 
 
+class ReplicaHost:
+    """Several replicas in one process, each with an engine of its own: for more replicas than this machine can start
+    processes. Only engines that need no CPU while they work make sense here."""
+
+    def __init__(self, model: ModelConfig, log_path: str, replicas: int) -> None:
+        self._replicas = [WarmReplica(model, log_path) for _ in range(replicas)]
+
+    async def call(self, number: int, method: str, arguments: tuple[Any, ...]) -> Any:
+        """Call a method of a replica."""
+        return await getattr(self._replicas[number], method)(*arguments)
+
+
+@dataclass(frozen=True)
+class _Hosted:
+    """Stands for the actor of a replica that lives in a host: `hosted.run.remote(task)`."""
+
+    host: Any
+    number: int
+
+    def __getattr__(self, method: str) -> Any:
+        host, number = self.host, self.number
+
+        class Method:
+            def remote(self, *arguments: Any) -> Any:
+                return host.call.remote(number, method, arguments)
+
+        return Method()
+
+
 class Engines:
     """Holds Ray, a scratch directory, and the engines that benchmarks share, for the length of the block.
 
-    `replicas` is what the executor said of each replica at the end of the last run.
+    Attributes:
+        replicas: what the executor said of each replica at the end of the last run.
+        per_process: replicas that share a process; a change counts for what is loaded after `free`.
     """
 
     def __init__(self) -> None:
+        self.per_process = 1
+        self._hosts: list[Any] = []
         self.directory = Path(tempfile.mkdtemp(prefix="synthgen-bench-"))
         self._warm: dict[str, list[Any]] = {}
         self._raw: dict[str, Any] = {}
@@ -91,8 +125,10 @@ class Engines:
         warm = [actor for actors in self._warm.values() for actor in actors]
         ending = [actor.end.remote() for actor in (*warm, *self._raw.values())]
         ray.wait(ending, num_returns=len(ending), timeout=60) if ending else None
-        for actor in (*warm, *self._raw.values()):
-            ray.kill(actor)
+        for actor in (*warm, *self._raw.values(), *self._hosts):
+            if not isinstance(actor, _Hosted):
+                ray.kill(actor)
+        self._hosts.clear()
         self._warm.clear()
         self._raw.clear()
 
@@ -168,7 +204,12 @@ class Engines:
         while len(actors) <= number:
             log = str(self.directory / f"warm-{spec.model.name}-{len(actors)}.log")
             options = {"num_cpus": spec.num_cpus, "max_concurrency": 1000}
-            actors.append(ray.remote(WarmReplica).options(**options).remote(spec.model, log))
+            if self.per_process == 1:
+                actors.append(ray.remote(WarmReplica).options(**options).remote(spec.model, log))
+                continue
+            host = ray.remote(ReplicaHost).options(**options).remote(spec.model, log, self.per_process)
+            self._hosts.append(host)
+            actors += [_Hosted(host, slot) for slot in range(self.per_process)]
         return actors[number]
 
     def _connect(self) -> None:

@@ -1,7 +1,8 @@
 """2. A whole run against the model calls in it: reading, generating, judging, pairing and writing, over raw calls.
 
 The run is `synthgen.run.run` from its first line to its report, on an engine that stays loaded. The calls are one
-`LLM.chat` over the generator's requests and one over the judge's (4 aspects, same grammars and log-probabilities).
+`LLM.chat` over the generator's requests and one over the judge's (4 aspects, same grammars and log-probabilities). Both
+sides run once beforehand on a few prompts: imports and first uses are what `startup` measures.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from synthgen.flow import load_flow, resolve_flow
 from synthgen.records import Request
 from synthgen.run import run
 
-PROMPTS, REPETITIONS, QUICK_PROMPTS = 128, 2, 16
+PROMPTS, REPETITIONS, QUICK_PROMPTS = 80, 3, 16
+UNIT_PROMPTS = 16
+"""Small beside PROMPTS, as units are beside a real run: the judge begins long before the last completion."""
 
 
 def measure(engines: Engines, quick: bool) -> Outcome:
@@ -31,20 +34,24 @@ def measure(engines: Engines, quick: bool) -> Outcome:
     requests: dict[str, list[Request]] = {}
     shares: list[dict[str, float]] = []
 
-    def run_all() -> float:
+    def run_all(prompts: int = prompts) -> float:
         config = _configure(engines, prompts)
         with engines.warm_pools():
             began = time.perf_counter()
             report = run(config, quiet=True)
             elapsed = time.perf_counter() - began
         for stage in resolve_flow(load_flow(config)):
-            requests.setdefault(stage.name, prepare_requests(config, stage))
+            requests[stage.name] = prepare_requests(config, stage)
         shares.append({name: stage["busy_s"] for name, stage in report["stages"].items()} | {"run": elapsed})
         return elapsed
 
     def call_both() -> float:
         return sum(call_llm(engines, first, stages, requests[stage.name]).elapsed_s for stage in stages)
 
+    if not quick:
+        run_all(QUICK_PROMPTS)
+        call_both()
+        shares.clear()
     cases: dict[str, Callable[[], float]] = {"run": run_all, "calls": call_both}
     found = interleave(cases, 1 if quick else REPETITIONS)
     relative = ratios(found["calls"], found["run"])
@@ -68,4 +75,6 @@ def measure(engines: Engines, quick: bool) -> Outcome:
 
 
 def _configure(engines: Engines, prompts: int) -> Config:
-    return make_config(engines.new_directory(), prompts, "judge=ultrafeedback_4_aspects")
+    return make_config(
+        engines.new_directory(), prompts, "judge=ultrafeedback_4_aspects", f"run.unit_size={UNIT_PROMPTS}"
+    )
