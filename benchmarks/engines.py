@@ -111,11 +111,7 @@ class Engines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        import ray
-
-        self.free()
-        if ray.is_initialized():
-            ray.shutdown()
+        self.disconnect()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def free(self) -> None:
@@ -131,6 +127,14 @@ class Engines:
         self._hosts.clear()
         self._warm.clear()
         self._raw.clear()
+
+    def disconnect(self) -> None:
+        """Unload all engines and end Ray, which starts again with the next engine."""
+        import ray
+
+        self.free()
+        if ray.is_initialized():
+            ray.shutdown()
 
     def new_directory(self) -> Path:
         """Return a path for one more run."""

@@ -1,33 +1,46 @@
 """4. The judge: judgements per second by length of rationale, and how much of its input the prefix cache serves.
 
-One set of completions is judged by each layout anew. The limit is the share of input tokens that an unbounded cache
+One set of completions is judged by each layout anew, and a set of longer ones with the rubric first and with the texts
+first. The limit is the share of input tokens that an unbounded cache
 with the engine's block size would serve, if every request found all that earlier ones had left there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
+
+import pyarrow as pa
 
 from benchmarks.engines import Engines
 from benchmarks.generate import prepare_requests
 from benchmarks.outcome import Outcome, Target
-from benchmarks.work import make_config
-from synthgen.config import Config
+from benchmarks.work import make_config, read_words
+from synthgen.config import Config, JudgeLayout
 from synthgen.engines.prompts import PromptEncoder
 from synthgen.flow import load_flow, resolve_flow
 from synthgen.models.tiny import ensure_tiny_model
 from synthgen.planning.memory import CPU_BLOCK
 from synthgen.records import RequestFailure
+from synthgen.run_dir import RunDir
+from synthgen.stages.judge import JudgeStage
 
-PROMPTS, QUICK_PROMPTS = 32, 8
+PROMPTS, QUICK_PROMPTS = 16, 8
 FOUR = ("judge=ultrafeedback_4_aspects", "judge.orders=2")
+GPU_BLOCK = 16
+"""Tokens in a block of vLLM's prefix cache on GPUs."""
+WORDS_PER_TEXT = (25, 100, 200, 400)
+LONG = ("generators.main.sampling.min_tokens=300", "generators.main.sampling.max_tokens=400")
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "4 aspects, 2 orders, full": (*FOUR, "judge.rationale=full"),
     "4 aspects, 2 orders, short": (*FOUR, "judge.rationale=short"),
     "4 aspects, 2 orders, none": (*FOUR, "judge.rationale=none"),
     "1 aspect, 2 orders, none": ("judge=ratings_only",),
     "1 aspect, pointwise, none": ("judge=pointwise", "judge.rationale=none"),
+    "4 aspects, 2 orders, none, long texts": (*FOUR, "judge.rationale=none", *LONG),
+    "the same, texts first": (*FOUR, "judge.rationale=none", *LONG, "judge.layout=texts_first"),
 }
 
 
@@ -54,6 +67,7 @@ def measure(engines: Engines, quick: bool) -> Outcome:
             }
         )
     cached = min(row["cached"] for row in rows[:3])
+    limits = _estimate_limits(make_config(directory, prompts, *FOUR, "judge.rationale=none"))
     return Outcome(
         "judge",
         f"{prompts:,} prompts with 4 completions each, tiny model",
@@ -62,6 +76,8 @@ def measure(engines: Engines, quick: bool) -> Outcome:
         [
             "A judgement is one request (4 texts; pointwise: 1), a rating is one text under one aspect and order.",
             f"Blocks of {CPU_BLOCK} tokens: a prefix is cached in whole blocks only.",
+            f"Limit by Mistral's tokenizer, blocks of {GPU_BLOCK}, 4 aspects and 2 orders, texts of "
+            f"{', '.join(map(str, WORDS_PER_TEXT))} words: {'; '.join(limits)}.",
         ],
     )
 
@@ -80,6 +96,30 @@ def _find_limit(config: Config) -> tuple[float, int]:
     encoded = encoder.encode(prepare_requests(config, stage), 16384)
     prompts = [item.prompt_token_ids or () for item in encoded if not isinstance(item, RequestFailure)]
     return round(find_cached_share(prompts, CPU_BLOCK), 3), round(sum(map(len, prompts)) / len(prompts))
+
+
+def _estimate_limits(config: Config) -> Iterator[str]:
+    """Yield, per layout, the limit for texts of some lengths by the tokenizer of real models (Mistral's)."""
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    encode = MistralTokenizer.v3(is_tekken=True).instruct_tokenizer.tokenizer.encode
+    stage = next(stage for stage in resolve_flow(load_flow(config)) if stage.name == "judge")
+    run_dir = RunDir(config.run.dir)
+    tables = {name: run_dir.read_unit(directory, 0) for name, directory in stage.files.inputs.items()}
+    completions = tables["generate-main"]
+    place = completions.schema.get_field_index("text")
+    rng = random.Random(0)
+    for layout in JudgeLayout:
+        limits = []
+        for count in WORDS_PER_TEXT:
+            texts = [" ".join(rng.choices(read_words(), k=count)) for _ in range(completions.num_rows)]
+            column = pa.array(texts, completions.schema.field(place).type)
+            tables["generate-main"] = completions.set_column(place, completions.schema.field(place), column)
+            judge = JudgeStage(replace(config.judge, layout=layout), tuple(config.generators), config.run.seed)
+            shown = ["\n\n".join(turn["content"] for turn in request.messages) for request in judge.prepare(tables)]
+            prompts = [encode(text, bos=True, eos=False) for text in shown]
+            limits.append(f"{find_cached_share(prompts, GPU_BLOCK):.2f}")
+        yield f"{layout.value} {', '.join(limits)}"
 
 
 def find_cached_share(prompts: Sequence[Sequence[int]], block: int) -> float:

@@ -8,59 +8,53 @@ sides run once beforehand on a few prompts: imports and first uses are what `sta
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from benchmarks.engines import Engines
 from benchmarks.generate import call_llm, prepare_requests
-from benchmarks.outcome import Outcome, Target, interleave, median, ratios, spread
+from benchmarks.outcome import Outcome, Target, median, ratios, spread
 from benchmarks.work import make_config
 from synthgen.config import Config
 from synthgen.flow import load_flow, resolve_flow
 from synthgen.records import Request
 from synthgen.run import run
 
-PROMPTS, REPETITIONS, QUICK_PROMPTS = 80, 3, 16
+PROMPTS, QUICK_PROMPTS, WARM_UP = 80, 16, 8
+REPETITIONS = 3
 UNIT_PROMPTS = 16
 """Small beside PROMPTS, as units are beside a real run: the judge begins long before the last completion."""
+
+
+Requests = dict[str, list[Request]]
+"""Requests by stage."""
 
 
 def measure(engines: Engines, quick: bool) -> Outcome:
     """Return the time of the calls over the time of the run; 1 means that nothing is lost on the way."""
     prompts = QUICK_PROMPTS if quick else PROMPTS
-    first = _configure(engines, prompts)
-    stages = resolve_flow(load_flow(first))
-    engines.load(first, stages, raw=True)
-    requests: dict[str, list[Request]] = {}
-    shares: list[dict[str, float]] = []
-
-    def run_all(prompts: int = prompts) -> float:
+    warm_up: Requests = {}
+    requests: Requests = {}
+    runs: list[dict[str, float]] = []
+    calls: list[float] = []
+    for repetition in range(1 if quick else REPETITIONS):
+        engines.free()  # two processes of one engine differ by some percent for as long as they live
         config = _configure(engines, prompts)
-        with engines.warm_pools():
-            began = time.perf_counter()
-            report = run(config, quiet=True)
-            elapsed = time.perf_counter() - began
-        for stage in resolve_flow(load_flow(config)):
-            requests[stage.name] = prepare_requests(config, stage)
-        shares.append({name: stage["busy_s"] for name, stage in report["stages"].items()} | {"run": elapsed})
-        return elapsed
-
-    def call_both() -> float:
-        return sum(call_llm(engines, first, stages, requests[stage.name]).elapsed_s for stage in stages)
-
-    if not quick:
-        run_all(QUICK_PROMPTS)
-        call_both()
-        shares.clear()
-    cases: dict[str, Callable[[], float]] = {"run": run_all, "calls": call_both}
-    found = interleave(cases, 1 if quick else REPETITIONS)
-    relative = ratios(found["calls"], found["run"])
+        engines.load(config, resolve_flow(load_flow(config)), raw=True)
+        _run(engines, WARM_UP, warm_up)
+        _call(engines, config, warm_up)
+        if repetition % 2:
+            calls.append(_call(engines, config, requests))
+        runs.append(_run(engines, prompts, requests))
+        if repetition % 2 == 0:
+            calls.append(_call(engines, config, requests))
+    engines.free()
+    relative = ratios(calls, [run["run"] for run in runs])
     rows: list[dict[str, Any]] = [
-        {"what": "raw calls, s", "median (lowest-highest)": spread(found["calls"], 2)},
-        {"what": "whole run, s", "median (lowest-highest)": spread(found["run"], 2)},
+        {"what": "raw calls, s", "median (lowest-highest)": spread(calls, 2)},
+        {"what": "whole run, s", "median (lowest-highest)": spread([run["run"] for run in runs], 2)},
         *[
-            {"what": f"of it {name}, s", "median (lowest-highest)": spread([share[name] for share in shares], 2)}
-            for name in shares[0]
+            {"what": f"of it {name}, s", "median (lowest-highest)": spread([run[name] for run in runs], 2)}
+            for name in runs[0]
             if name != "run"
         ],
         {"what": "calls / run", "median (lowest-highest)": spread(relative)},
@@ -70,8 +64,29 @@ def measure(engines: Engines, quick: bool) -> Outcome:
         f"{prompts:,} prompts, n=4, 4 aspects, short rationales: a whole run against raw calls",
         rows,
         [Target("pipeline / raw", median(relative), 0.97)],
-        ["Generating and judging overlap in a run, so their times add up to more than the whole."],
+        [
+            "Generating and judging overlap in a run, so their times add up to more than the whole.",
+            "New engines for every repetition.",
+        ],
     )
+
+
+def _run(engines: Engines, prompts: int, requests: Requests) -> dict[str, float]:
+    """Return what a run took, `run`, and how long its stages were busy, s; put its requests into `requests`."""
+    config = _configure(engines, prompts)
+    with engines.warm_pools():
+        began = time.perf_counter()
+        report = run(config, quiet=True)
+        elapsed = time.perf_counter() - began
+    for stage in resolve_flow(load_flow(config)):
+        requests[stage.name] = prepare_requests(config, stage)
+    return {name: stage["busy_s"] for name, stage in report["stages"].items()} | {"run": elapsed}
+
+
+def _call(engines: Engines, config: Config, requests: Requests) -> float:
+    """Return what the raw calls take together, s."""
+    stages = resolve_flow(load_flow(config))
+    return sum(call_llm(engines, config, stages, requests[stage.name]).elapsed_s for stage in stages)
 
 
 def _configure(engines: Engines, prompts: int) -> Config:

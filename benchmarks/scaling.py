@@ -16,7 +16,7 @@ from benchmarks.rows import ECHO
 
 UNIT_PROMPTS, N = 16, 4
 UNITS_EACH, QUICK_UNITS_EACH = 32, 3
-REPLICAS, QUICK_REPLICAS = (1, 4, 16, 64), (1, 2)
+REPLICAS, QUICK_REPLICAS = (1, 16, 64), (1, 2)
 PER_PROCESS = 16
 MAX_NUM_SEQS, TOKENS_PER_S = 16, 120.0
 """An engine that gives about 80 completions of 24 tokens per second: more than ten H200 does of 500 tokens at 70B."""

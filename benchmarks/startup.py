@@ -14,7 +14,7 @@ from benchmarks.outcome import Outcome, spread
 from benchmarks.work import write_prompts
 from synthgen.run_dir import RunDir, unit_path
 
-REPETITIONS = 3
+REPETITIONS = 2
 
 _REPLICA = """
 import json, sys, time
@@ -45,7 +45,7 @@ print(json.dumps(laps))
 def measure(engines: Engines, quick: bool) -> Outcome:
     """Return seconds from a command to its first request, and of each part of a replica's start."""
     repetitions = 1 if quick else REPETITIONS
-    engines.free()
+    engines.disconnect()
     times: dict[str, list[float]] = {}
     for _ in range(repetitions):
         times.setdefault("synthgen --help", []).append(_time_command("--help"))

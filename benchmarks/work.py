@@ -18,7 +18,7 @@ MAX_TOKENS = 512
 def write_prompts(path: Path, count: int, first: int = 0) -> Path:
     """Write `count` distinct prompts as JSON lines: 8 to 60 words, numbered from `first`: all begin differently."""
     rng = random.Random(first)
-    words = _words()
+    words = read_words()
     with path.open("w", encoding="utf-8") as file:
         for number in range(first, first + count):
             text = " ".join(rng.choices(words, k=rng.randint(8, 60)))
@@ -45,5 +45,6 @@ def make_config(directory: Path, prompts: int, *overrides: str) -> Config:
 
 
 @cache
-def _words() -> list[str]:
+def read_words() -> list[str]:
+    """Return the words of some English prose, in order."""
     return [word for paragraph in read_paragraphs() for word in paragraph.split() if word.isalpha()]

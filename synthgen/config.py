@@ -29,6 +29,13 @@ class Rationale(str, Enum):
     none = "none"  # ratings alone: a handful of tokens per judgement
 
 
+class JudgeLayout(str, Enum):
+    """What comes first in a judge's prompt: its requests share their beginning in the engine's prefix cache."""
+
+    rubric_first = "rubric_first"  # UltraFeedback's order; an aspect's requests share the rubric
+    texts_first = "texts_first"  # a prompt's requests share its texts between aspects
+
+
 class JudgeMode(str, Enum):
     """How completions are shown to the judge."""
 
@@ -159,6 +166,7 @@ class JudgeConfig:
     aspects: list[str] = field(default_factory=lambda: ["overall-rating"])
     orders: int = 1  # how often each set is judged, each time in another order
     rationale: Rationale = Rationale.short  # how much the judge writes beside each rating
+    layout: JudgeLayout = JudgeLayout.rubric_first  # what comes first in the prompt
     mode: JudgeMode = JudgeMode.listwise  # how completions are shown to the judge
     max_listwise: int = 8  # completions per request; more are judged in balanced groups
     max_retries: int = 2  # times to ask again after an unparsable judgement

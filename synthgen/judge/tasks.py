@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from synthgen.config import JudgeConfig, JudgeMode
+from synthgen.config import JudgeConfig, JudgeLayout, JudgeMode
 from synthgen.judge.aspects import Aspect
 from synthgen.judge.canary import Canary, has_canary, plant_canary
 from synthgen.judge.order import draw_groups, draw_order
@@ -55,7 +55,8 @@ def plan_tasks(
 ) -> Iterator[JudgeTask]:
     """Yield a unit's tasks by prompt, then aspect, repetition and group; a canary follows the groups of repetition 0.
 
-    So the requests that share a beginning (the rubric and the instruction) stand next to each other.
+    So the requests that share a beginning (the rubric and the instruction, or the instruction and the texts) stand next
+    to each other.
 
     Args:
         completions: prompt_id → {completion_id: text} of the completions that can be shown, in canonical order.
@@ -95,7 +96,9 @@ def _make_groups(
 ) -> list[list[int]]:
     if config.mode is JudgeMode.pointwise:
         return [[number] for number in range(n)] or [[]]
-    return draw_groups(n, config.max_listwise, repetition, run_seed, "order", prompt_id, aspect) or [[]]
+    # All aspects see the texts in one order where they share them in the prefix cache.
+    own = () if config.layout is JudgeLayout.texts_first else (aspect,)
+    return draw_groups(n, config.max_listwise, repetition, run_seed, "order", prompt_id, *own) or [[]]
 
 
 def _find_foreign(row: int, prompt_ids: Sequence[str], completions: Mapping[str, Mapping[str, str]]) -> str | None:

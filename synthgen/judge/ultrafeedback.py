@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from synthgen.config import JudgeLayout
 from synthgen.errors import ConfigError
 from synthgen.judge.aspects import Aspect
 from synthgen.records import Message, stable_hex
@@ -23,18 +24,38 @@ _OWN_RUBRIC_BASE = "overall-rating"
 _FORMAT_HEADING = "## Format:"
 """Where a template's rubric ends and its general part begins."""
 
+_ANNOTATION_HEADING = "## Annotation\n"
+"""Where a template's general part ends, and the instruction and the texts begin."""
 
-def render_judge_prompt(aspect: Aspect, instruction: str, texts: Sequence[str], note: str = "") -> list[Message]:
+_OUTPUT_HEADING = "### Output\n"
+"""Where the texts end, and the judge's answer is to begin."""
+
+
+def render_judge_prompt(
+    aspect: Aspect,
+    instruction: str,
+    texts: Sequence[str],
+    note: str = "",
+    layout: JudgeLayout = JudgeLayout.rubric_first,
+) -> list[Message]:
     """Return the conversation that asks for a rating of each of `texts` (in this order) under `aspect`.
 
-    The rubric comes first, then the instruction, then the texts: what requests share is their beginning, and the
-    engine's prefix cache holds it. `note` is put at the very end.
+    What requests share is their beginning, and the engine's prefix cache holds it. With `rubric_first` that is the
+    rubric, as in UltraFeedback; the instruction and the texts follow. With `texts_first` these come before the rubric,
+    word for word, and all aspects share them. `note` is put at the very end.
     """
     task = _load_task(_OWN_RUBRIC_BASE if aspect.rubric is not None else aspect.name)
     messages = cast(list[Message], task.format_input({"instruction": instruction, "generations": list(texts)}))
+    # Partitions below cut at the template's own headings: they stand before all that the run puts in.
+    rubric, annotation, shown = messages[1]["content"].partition(_ANNOTATION_HEADING)
     if aspect.rubric is not None:
-        general = messages[1]["content"].partition(_FORMAT_HEADING)[2]
-        messages[1]["content"] = f"{_render_rubric(aspect)}\n\n{_FORMAT_HEADING}{general}"
+        general = rubric.partition(_FORMAT_HEADING)[2]
+        rubric = f"{_render_rubric(aspect)}\n\n{_FORMAT_HEADING}{general}"
+    if layout is JudgeLayout.texts_first:
+        shown, output, end = shown.rpartition(_OUTPUT_HEADING)
+        messages[1]["content"] = f"{annotation}{shown.rstrip()}\n\n---\n\n{rubric}{output}{end}"
+    else:
+        messages[1]["content"] = f"{rubric}{annotation}{shown}"
     if note:
         messages[1]["content"] += f"\n\n{note}"
     return messages

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from synthgen.config import Config, EngineKind, ModelConfig, SamplingConfig
+from synthgen.config import Config, EngineKind, JudgeLayout, ModelConfig, SamplingConfig
 from synthgen.publish.card_config import public_config, public_location
 from synthgen.publish.card_numbers import make_numbers
 from synthgen.publish.card_tables import format_value
@@ -99,6 +99,7 @@ def _made(report: Mapping[str, Any], config: Config) -> list[tuple[str, str]]:
         judge.model.name,
         f"rationale {judge.rationale.value}",
         judge.mode.value,
+        *(["texts shown before the rubric"] if judge.layout is JudgeLayout.texts_first else []),
         f"each set in {judge.orders} order{'s' if judge.orders > 1 else ''}",
         "scored by the expected rating where log-probabilities exist" if judge.expected else "scored by the rating",
         "output constrained where the engine can" if judge.constrained else "output free",

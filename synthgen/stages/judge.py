@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from synthgen.config import EngineKind, JudgeConfig, JudgeMode, ModelConfig
+from synthgen.config import EngineKind, JudgeConfig, JudgeLayout, JudgeMode, ModelConfig
 from synthgen.errors import ConfigError
 from synthgen.judge.aspects import resolve_aspect
 from synthgen.judge.canary import describe_canary
@@ -88,7 +88,7 @@ class JudgeStage:
         """Return what changes the judgements, the model left out; `expected` changes scores only."""
         config = self.config
         forms = [make_format(aspect, 2, config.rationale) for aspect in self.aspects]
-        return {
+        fields = {
             "aspects": [asdict(aspect) for aspect in self.aspects],
             "templates": [hash_template(aspect) for aspect in self.aspects],
             "format": stable_hex([(form.regex, form.note) for form in forms]),
@@ -104,6 +104,9 @@ class JudgeStage:
             "generators": list(self.generators),
             "seed": self.run_seed,
         }
+        if config.layout is not JudgeLayout.rubric_first:  # so that judgements from before there was a choice count
+            fields["layout"] = config.layout.value
+        return fields
 
     def prepare(self, tables: Tables) -> list[Request]:
         """Return a request per task of the unit; requests that share a prefix stand next to each other."""
@@ -185,7 +188,9 @@ class JudgeStage:
         form = make_format(task.aspect, len(texts), config.rationale)
         return Request(
             request_id=task.request_id,
-            messages=render_judge_prompt(task.aspect, instruction, apply_order(texts, task.order), form.note),
+            messages=render_judge_prompt(
+                task.aspect, instruction, apply_order(texts, task.order), form.note, config.layout
+            ),
             sampling=Sampling(temperature=config.temperature, max_tokens=self._budget(form)),
             seed=make_seed(self.run_seed, "judge", task.request_id),
             output_format=OutputFormat(

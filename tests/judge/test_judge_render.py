@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from judge_texts import CASES, Case, find_misattributed, write_sections
 
-from synthgen.config import AspectConfig
+from synthgen.config import AspectConfig, JudgeLayout
 from synthgen.judge import ULTRAFEEDBACK_ASPECTS, parse_ratings, resolve_aspect
 from synthgen.judge.render import neutralise, render_instruction
 from synthgen.judge.ultrafeedback import hash_template, render_judge_prompt
@@ -48,6 +48,34 @@ def test_render_judge_prompt_puts_an_own_rubric_before_the_general_part() -> Non
     assert "Instruction: Why?\n\nTexts:\n<text 1> Because.\n" in user["content"]
     assert user["content"].endswith("\n\nBe brief.")
     assert "1 text outputs" in system["content"]
+
+
+@pytest.mark.filterwarnings("ignore")  # distilabel's own
+@pytest.mark.parametrize("note", ["", "Be brief."])
+def test_texts_first_shares_instruction_and_texts_between_aspects(note: str) -> None:
+    own = resolve_aspect(
+        AspectConfig(name="depth", rubric="# Depth\n## Annotation\n1. Flat.", min_rating=0, max_rating=9)
+    )
+    aspects = [*ULTRAFEEDBACK_ASPECTS.values(), own]
+    # What looks like the template's headings must not be taken for them.
+    texts = ["Two.\n### Output\n", "## Annotation\n### Output\nx", "Four."]
+    instruction = "Why?\n\n## Annotation\n### Input\n"
+    shown = "Texts:\n<text 1> Two.\n### Output\n\n<text 2> ## Annotation\n### Output\nx\n<text 3> Four.\n"
+
+    users = []
+    for aspect in aspects:
+        plain = render_judge_prompt(aspect, instruction, texts, note)
+        turned = render_judge_prompt(aspect, instruction, texts, note, JudgeLayout.texts_first)
+        assert turned[0] == plain[0]
+        words = [message[1]["content"].replace("---", "").split() for message in (plain, turned)]
+        assert sorted(words[0]) == sorted(words[1])  # nothing is lost, and nothing is added
+        users.append(turned[1]["content"])
+
+    shared = users[0][: next(i for i, letters in enumerate(zip(*users, strict=False)) if len(set(letters)) > 1)]
+    assert shared.startswith(f"## Annotation\n\n### Input\nInstruction: {instruction}\n\n{shown}")
+    for aspect, user in zip(aspects, users, strict=True):
+        assert user.endswith(f"---\n\n### Output\n\n\n{note}" if note else "---\n\n### Output\n")
+        assert (aspect.rubric or "Assess") in user[len(shared) - 20 :]
 
 
 def test_hash_template_differs_by_aspect() -> None:

@@ -11,7 +11,16 @@ import pytest
 from judge_texts import write_sections
 from judged_tables import make_completion, make_prompts
 
-from synthgen.config import AspectConfig, EchoConfig, EngineKind, JudgeConfig, JudgeMode, ModelConfig, Rationale
+from synthgen.config import (
+    AspectConfig,
+    EchoConfig,
+    EngineKind,
+    JudgeConfig,
+    JudgeLayout,
+    JudgeMode,
+    ModelConfig,
+    Rationale,
+)
 from synthgen.engines import make_engine
 from synthgen.errors import ConfigError
 from synthgen.judge import canary_handled
@@ -77,6 +86,24 @@ def test_prepare_puts_requests_with_a_common_prefix_together() -> None:
     ]
     assert len({request.seed for request in requests}) == len(requests)
     assert requests == stage.prepare(make_unit("aa", "bb"))
+
+
+def test_texts_first_shows_all_aspects_the_same_order_and_the_second_order_reversed() -> None:
+    def show(layout: JudgeLayout) -> dict[str, list[tuple[str, ...]]]:
+        stage = make_stage(aspects=["honesty", "helpfulness", "truthfulness"], orders=2, layout=layout)
+        shown: dict[str, list[tuple[str, ...]]] = {}
+        for request in stage.prepare(make_unit("aa", "bb", "cc")):
+            assert request.output_format is not None
+            prompt_id, _, repetition, _ = request.request_id.split("/")
+            shown.setdefault(f"{prompt_id}/{repetition}", []).append(request.output_format.slot_texts)
+            places = [request.messages[1]["content"].index(text) for text in request.output_format.slot_texts]
+            assert places == sorted(places)
+        return shown
+
+    first = show(JudgeLayout.texts_first)
+    assert all(len(set(orders)) == 1 for orders in first.values())
+    assert all(first[f"{name}/1"][0] == first[f"{name}/0"][0][::-1] for name in ("aa", "bb", "cc"))
+    assert any(len(set(orders)) > 1 for orders in show(JudgeLayout.rubric_first).values())
 
 
 def test_prepare_asks_in_distilabels_words_for_full_rationales() -> None:
@@ -313,6 +340,7 @@ def test_fingerprint_changes_with_what_changes_judgements() -> None:
         fields(orders=2),
         fields(rationale=Rationale.none),
         fields(mode=JudgeMode.pointwise),
+        fields(layout=JudgeLayout.texts_first),
         fields(max_listwise=4),
         fields(constrained=False),
         fields(canary_fraction=0.1),
