@@ -44,10 +44,11 @@ def measure(engines: Engines, quick: bool) -> Outcome:
         rows.append({"replicas": replicas, **_measure_run(engines, config, stage, units - left)})
         engines.free()
     best = max(row["units/s"] for row in rows)
+    most_ms = max(0.001, *(row["of it per unit, ms"] for row in rows))
     notes = [
         f"{units:,} units of {UNIT_PROMPTS} prompts, {left:,} of them to do; engines answer at once.",
         f"Replicas and driver share this machine's cores: {best:,.0f} units/s is what all of them did together.",
-        f"The driver itself could do {1e3 / max(row['of it per unit, ms'] for row in rows):,.0f} units/s on a core.",
+        f"The driver itself could do {1e3 / most_ms:,.0f} units/s on a core.",
     ]
     targets = [
         Target("resume over finished units, s", max(row["first request, s"] for row in rows), 10.0, at_most=True),
@@ -105,6 +106,7 @@ def _measure_run(engines: Engines, config: Config, stage: ResolvedStage, first_l
     began, cpu = time.time(), time.process_time()
     done = engines.execute(config, [stage])
     cpu = time.process_time() - cpu
+    memory = peak_memory_mib()
     run_dir = RunDir(config.run.dir)
     again = time.process_time()
     engines.execute(config, [stage])
@@ -117,5 +119,5 @@ def _measure_run(engines: Engines, config: Config, stage: ResolvedStage, first_l
         "units/s": round(len(units) / (ended - started), 1),
         "driver CPU, s": round(cpu, 2),
         "of it per unit, ms": round((cpu - again) / len(units) * 1e3, 3),
-        "peak memory, MiB": round(peak_memory_mib()),
+        "peak memory, MiB": round(memory),
     }

@@ -160,14 +160,14 @@ class Engines:
         import ray
 
         plan = plan_pools(config, config.cluster, stages={s.name: s.files.stage.model for s in stages})
+        starting = []
         for spec in pool_specs(plan, stages):
             actors = [self._find_warm(spec, number) for number in range(spec.replicas)]
-            ray.get([actor.start.remote() for actor in actors])
-            if raw:
-                self.raw(spec)
+            starting += [actor.start.remote() for actor in (*actors, *([self.raw(spec)] if raw else []))]
+        ray.get(starting)
 
     def raw(self, spec: PoolSpec) -> Any:
-        """Return the actor of vLLM's own engine with the settings of a pool (benchmarks.raw.RawEngine)."""
+        """Return the actor of vLLM's own engine with the settings of a pool (benchmarks.raw.RawEngine); it loads."""
         import ray
 
         self._connect()
@@ -175,7 +175,6 @@ class Engines:
         if key not in self._raw:
             remote = ray.remote(RawEngine).options(num_cpus=spec.num_cpus)
             self._raw[key] = remote.remote(spec.model, str(self.directory / f"raw-{spec.model.name}.log"))
-            ray.get(self._raw[key].start.remote())
         return self._raw[key]
 
     def warm_pools(self) -> Any:

@@ -120,6 +120,8 @@ def make_stages(engines: Engines, case: Case, *overrides: str) -> tuple[Config, 
         case.prompts,
         f"model@generators.main.model={case.model}",
         f"model@judge.model={case.model}",
+        "generators.main.model.enforce_eager=true",  # compiling would take most of the benchmark's time
+        "judge.model.enforce_eager=true",
         *overrides,
     )
     config.generators["main"].n = case.n  # not an override: a whole run needs at least two

@@ -37,7 +37,7 @@ NOTES = (
 RAY_DATA = ("benchmarks.peer_ray_data", "tokens")
 DISTILABEL = ("benchmarks.peer_distilabel", "distilabel_metadata.statistics_text_generation_0.output_tokens")
 
-CASE, QUICK = Case("tiny", 1, 1600, 3), Case("tiny", 1, 800, 1)
+CASE, QUICK = Case("tiny", 1, 1600, 2), Case("tiny", 1, 800, 1)
 
 
 def list_peers(prompts: int) -> tuple[tuple[Peer, ...], ...]:

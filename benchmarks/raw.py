@@ -32,7 +32,9 @@ class RawEngine:
         self._choice_tokens: dict[tuple[str, ...], list[int]] = {}
 
     def start(self) -> None:
-        """Load the model with the arguments and the environment that the project's engine uses."""
+        """Load the model, once, with the arguments and the environment that the project's engine uses."""
+        if self._llm is not None:
+            return
         from vllm import LLM
 
         from synthgen.engines.vllm_args import make_engine_args

@@ -1,8 +1,8 @@
 """6. Scaling on this machine's driver: echo engines that take their time, 1 to 64 replicas, the same work for each.
 
 Efficiency is the rate per replica over that of one replica alone. Service times are long-tailed and the work per
-replica is the same at every size, so the drain at the end costs all sizes the same. The driver sees 64 replicas; they
-share processes, since a small machine cannot start 64.
+replica is the same at every size, so what the drain at the end costs grows only with the longest of all tails. The
+driver sees 64 replicas; they share processes, since a small machine cannot start 64.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ UNITS_EACH, QUICK_UNITS_EACH = 32, 3
 REPLICAS, QUICK_REPLICAS = (1, 16, 64), (1, 2)
 PER_PROCESS = 16
 MAX_NUM_SEQS, TOKENS_PER_S = 16, 120.0
-"""An engine that gives about 80 completions of 24 tokens per second: more than ten H200 does of 500 tokens at 70B."""
+"""An engine that gives about 80 completions of 24 tokens per second: about ten times what an H200 gives of
+500 tokens at 70B (docs/performance.md)."""
 
 
 def measure(engines: Engines, quick: bool) -> Outcome:

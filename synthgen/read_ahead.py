@@ -16,7 +16,7 @@ Read = TypeVar("Read")
 
 
 def read_ahead(read: Callable[[Item], Read], items: Iterable[Item]) -> Iterator[Read]:
-    """Yield `read(item)` of each item in order; AHEAD of them are read in threads before they are asked for.
+    """Yield `read(item)` of each item in order; up to AHEAD of them are read in threads before they are asked for.
 
     Raises:
         Whatever `read` raises, when its turn comes.
@@ -24,12 +24,8 @@ def read_ahead(read: Callable[[Item], Read], items: Iterable[Item]) -> Iterator[
     left = iter(items)
     with ThreadPoolExecutor(AHEAD, thread_name_prefix="read") as threads:
         waiting: deque[Future[Read]] = deque(threads.submit(read, item) for item in islice(left, AHEAD))
-        try:
-            while waiting:
-                done = waiting.popleft().result()
-                waiting.extend(threads.submit(read, item) for item in islice(left, 1))
-                yield done
-                del done  # or it would stay in memory while the next one is awaited
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            done = waiting.popleft().result()
+            waiting.extend(threads.submit(read, item) for item in islice(left, 1))
+            yield done
+            del done  # or it would stay in memory while the next one is awaited

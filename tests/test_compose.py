@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from synthgen.compose import compose_config, list_options, sweep
+from synthgen.config import Rationale
 from synthgen.errors import ConfigError
 from synthgen.flow import load_flow
 from synthgen.resources import project_path
@@ -34,7 +35,14 @@ def test_llama31_ultrafeedback_is_what_its_name_says() -> None:
         "llama405b": ("meta-llama/Llama-3.1-405B-Instruct-FP8", 1),
     }
     assert config.judge.aspects == ["overall-rating"]
+    assert (config.judge.orders, config.judge.rationale) == (2, Rationale.full)
     assert config.judge.model.id == "meta-llama/Llama-3.1-405B-Instruct-FP8"
+
+
+@pytest.mark.parametrize("experiment", ["demo", "echo", "llama31_ultrafeedback"])
+def test_a_judge_that_is_chosen_beside_an_experiment_is_the_one_that_judges(experiment: str) -> None:
+    judge = compose_config([f"experiment={experiment}", "judge=ratings_only"]).judge
+    assert (judge.aspects, judge.orders, judge.rationale) == (["overall-rating"], 2, Rationale.none)
 
 
 @pytest.mark.parametrize(

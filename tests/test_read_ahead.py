@@ -10,10 +10,11 @@ from synthgen.read_ahead import AHEAD, read_ahead
 
 
 def test_results_come_in_the_order_of_the_items_though_reads_run_side_by_side() -> None:
-    together = threading.Barrier(2, timeout=20)  # passes only while two reads are under way
+    together = threading.Barrier(AHEAD, timeout=20)  # passes only while so many reads are under way
 
     def read(item: int) -> int:
-        together.wait()
+        if item < AHEAD:
+            together.wait()
         return item * 10
 
     assert list(read_ahead(read, range(2 * AHEAD))) == [item * 10 for item in range(2 * AHEAD)]
@@ -31,10 +32,11 @@ def test_an_error_comes_after_the_results_before_it() -> None:
         next(results)
 
 
-def test_a_reader_that_stops_early_ends_the_reads() -> None:
+def test_no_more_is_read_than_a_few_items_ahead() -> None:
     started: list[int] = []
     results = read_ahead(lambda item: started.append(item) or item, range(10_000))
     assert next(results) == 0
     results.close()
+    assert started
     assert len(started) <= AHEAD + 1
     assert list(read_ahead(started.append, [])) == []

@@ -31,7 +31,7 @@ MARGIN_BIN = 0.25
 
 BLOCK_MIB = 32
 """Rough size of what is paired and written at a time, in memory. Of 16 to 256 MiB this was fastest (caches, and memory
-that is used again), and peak memory is a few times of it; see docs/performance.md."""
+that is used again), and peak memory is some twenty times of it; see docs/performance.md."""
 
 BUILDERS = 2
 """Blocks that are built at a time, while the one before them is written."""

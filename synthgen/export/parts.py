@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,8 +16,8 @@ from synthgen.export.parquet import JsonLinesFile, ParquetFile
 from synthgen.storage import Storage
 
 WRITERS = 2
-"""Files that are written at a time: encoding Parquet is half of an export's work, and happens outside of Python's
-lock."""
+"""Files that are written at a time: encoding Parquet is two fifths of an export's work, and happens outside of
+Python's lock."""
 
 _PREFIX = ".tmp-export-"
 
@@ -46,7 +47,7 @@ class Parts:
     def __exit__(self, *_: object) -> None:
         self._writers.shutdown()
         for part in self._open.values():
-            part.file.close()
+            part.abandon()
         self._directory.cleanup()
 
     @property
@@ -107,6 +108,13 @@ class _Part:
         self.sink: JsonLinesFile | ParquetFile = kind(self.file, schema)
         self.rows = 0
         self.memory_bytes = 0
+
+    def abandon(self) -> None:
+        """Close the file, whatever it holds."""
+        with suppress(OSError, ValueError):  # a full disk takes no footer either; unclosed, pyarrow tries it at its end
+            self.sink.close()
+        with suppress(OSError):
+            self.file.close()
 
     def add(self, table: pa.Table) -> None:
         self.sink.write(table)

@@ -73,7 +73,8 @@ def export_task(
     Args:
         storage: the run directory.
         units: numbers of all units, in order.
-        read_tables: gives a unit's tables: `prompts` and `task`. Every unit is read twice, for types and for rows.
+        read_tables: gives a unit's tables: `prompts` and `task`. Every unit is read twice, for types and for
+            rows. Called from several threads.
         generators: none.
         config: the run's configuration.
     """

@@ -29,6 +29,12 @@ _STRUCTURE = re.compile(
     r"|[ \t]{0,3}\#{2,6}[ \t]*+(?:input|output|annotation|format)\b)",
     re.IGNORECASE | re.MULTILINE,
 )
+# What separates the texts from a rubric that follows them, and what a rubric begins with.
+_RUBRIC_MARK = re.compile(
+    rf"^(?=[ \t]{{0,3}}(?:(?:{_Z}[-*_=][ \t]*+){{3,}}{_Z}$|\#{{1,6}}[^\n]*\b{_Z.join('assessment')}\b"
+    rf"|\W{{0,4}}{_Z.join('scoring')}\W{{0,4}}:))",
+    re.IGNORECASE | re.MULTILINE,
+)
 _ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
 
 
@@ -67,6 +73,21 @@ def neutralise(text: str) -> str:
     text = _SPECIAL.sub(r"\g<0> ", text)
     text = _HEADER.sub(r"\1[\2]", text)
     return _STRUCTURE.sub("> ", text)
+
+
+def quote_rubric_marks(text: str, heading: str = "") -> str:
+    """Return `text` in which nothing can pass for the rubric that follows: such lines begin with `> `.
+
+    These are horizontal rules (`---`), headings of an assessment (`# … Assessment`), `**Scoring**: …`, and `heading`.
+
+    Args:
+        text: what `neutralise` returned.
+        heading: first line of an own rubric.
+    """
+    text = _RUBRIC_MARK.sub("> ", text)
+    if heading.strip():
+        text = re.sub(rf"^(?=[ \t]*{re.escape(heading.strip())}[ \t]*$)", "> ", text, flags=re.MULTILINE)
+    return text
 
 
 def _is_harmless(text: str) -> bool:

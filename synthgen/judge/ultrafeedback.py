@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from synthgen.config import JudgeLayout
 from synthgen.errors import ConfigError
 from synthgen.judge.aspects import Aspect
+from synthgen.judge.render import quote_rubric_marks
 from synthgen.records import Message, stable_hex
 from synthgen.tasks.stub import loading, make_stub
 
@@ -42,11 +43,15 @@ def render_judge_prompt(
 
     What requests share is their beginning, and the engine's prefix cache holds it. With `rubric_first` that is the
     rubric, as in UltraFeedback; the instruction and the texts follow. With `texts_first` these come before the rubric,
-    word for word, and all aspects share them. `note` is put at the very end.
+    with quoted whatever could pass for one, and all aspects share them. `note` is put at the very end.
     """
+    if layout is JudgeLayout.texts_first:
+        heading = (aspect.rubric or "").strip().partition("\n")[0]
+        instruction = quote_rubric_marks(instruction, heading)
+        texts = [quote_rubric_marks(text, heading) for text in texts]
     task = _load_task(_OWN_RUBRIC_BASE if aspect.rubric is not None else aspect.name)
     messages = cast(list[Message], task.format_input({"instruction": instruction, "generations": list(texts)}))
-    # Partitions below cut at the template's own headings: they stand before all that the run puts in.
+    # Hostile text moves no cut: the template's own heading is the first of its kind, its `### Output` below the last.
     rubric, annotation, shown = messages[1]["content"].partition(_ANNOTATION_HEADING)
     if aspect.rubric is not None:
         general = rubric.partition(_FORMAT_HEADING)[2]

@@ -19,6 +19,7 @@ from synthgen.config import Config, ExportConfig
 from synthgen.errors import ConfigError
 from synthgen.export import dataset_configs, group_units
 from synthgen.export.parquet import ParquetFile
+from synthgen.export.parts import _Part
 from synthgen.records import KTO_SCHEMA, PAIRS_SCHEMA, SCORED_GENERATIONS_SCHEMA, Tables
 
 CONFIGS = {"default": PAIRS_SCHEMA, "kto": KTO_SCHEMA, "generations": SCORED_GENERATIONS_SCHEMA}
@@ -137,6 +138,24 @@ def test_export_needs_few_open_files_and_clears_away_what_a_killed_one_left(
         resource.setrlimit(resource.RLIMIT_NOFILE, LIMITS)
     assert len(result.files) == 3 * 40
     assert list(tmp_path.glob(".tmp-*")) == []
+
+
+@pytest.mark.parametrize("failing", ["default", "kto", "generations"])
+def test_an_error_while_a_file_is_written_ends_the_export_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    write = _Part.add
+
+    def add(part: _Part, table: Any) -> None:
+        if part.config == failing:
+            raise OSError("No space left on device")
+        write(part, table)
+
+    monkeypatch.setattr(_Part, "add", add)
+    with pytest.raises(OSError, match="No space left"):
+        export_units(tmp_path, 2)
+    assert not list(tmp_path.glob(".tmp-export-*"))
+    assert not hash_files(tmp_path)
 
 
 def test_export_with_other_settings_leaves_no_file_of_the_earlier_one(tmp_path: Path) -> None:
