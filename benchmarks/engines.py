@@ -6,20 +6,23 @@ ending of replicas is replaced. `Engines.raw` gives vLLM's own `LLM` with the sa
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarks.raw import RawEngine
+from benchmarks.raw import RawEngine, RawResult
 from synthgen.config import Config, ModelConfig
 from synthgen.flow import ResolvedStage
 from synthgen.ingest import ingest_prompts
 from synthgen.planning import plan_pools
 from synthgen.pools import Pool, PoolSpec, ReplicaHandle
+from synthgen.records import Request
 from synthgen.replica import Progress, Replica, ReplicaInfo, StageFiles
 from synthgen.report import stage_report
 from synthgen.run_dir import RunDir
@@ -43,9 +46,22 @@ class WarmReplica(Replica):
         self._progress = Progress()
         self._open = 0
         self._changed_at = 0.0
+        await self._forget()  # a new run finds the prefix cache empty
+
+    async def complete(self, requests: Sequence[Request]) -> RawResult:
+        """Serve all requests at once, with nothing around the engine."""
+        await self._forget()
+        began = time.perf_counter()
+        encoded = await self._in_thread(self._engine.encode, requests)
+        answers = await asyncio.gather(*(self._engine.generate(request) for request in encoded))
+        elapsed = time.perf_counter() - began
+        tokens = sum(completion.output_tokens for completions in answers for completion in completions)
+        return RawResult(elapsed, sum(completions[0].prompt_tokens for completions in answers), tokens)
+
+    async def _forget(self) -> None:
         vllm_engine = getattr(self._engine, "_engine", None)
         if vllm_engine is not None:
-            await vllm_engine.reset_prefix_cache()  # a new run finds it empty
+            await vllm_engine.reset_prefix_cache()
 
     async def start(self) -> ReplicaInfo:
         """Load the engine if it is not loaded."""
@@ -176,6 +192,15 @@ class Engines:
             remote = ray.remote(RawEngine).options(num_cpus=spec.num_cpus)
             self._raw[key] = remote.remote(spec.model, str(self.directory / f"raw-{spec.model.name}.log"))
         return self._raw[key]
+
+    def complete(self, config: Config, stages: Sequence[ResolvedStage], requests: Sequence[Request]) -> RawResult:
+        """Serve all requests at once on the engine of the first stage that `run` uses."""
+        import ray
+
+        plan = plan_pools(config, config.cluster, stages={s.name: s.files.stage.model for s in stages})
+        actor = self._find_warm(pool_specs(plan, stages)[0], 0)
+        result: RawResult = ray.get(actor.complete.remote(list(requests)))
+        return result
 
     def warm_pools(self) -> Any:
         """Return a block in which executors take their replicas from here and leave them here."""

@@ -1,19 +1,19 @@
 """1. The generate stage against one `vllm.LLM.chat` call: same prompts, engine settings, sampling and seeds.
 
 `busy_s` is what a run reports: from the stage's first request to its last completion, through the executor, replicas
-and ledger. The call's time is that of `LLM.chat` alone. Both sides warm up, and take turns in going
-first.
+and ledger. The call's time is that of `LLM.chat` alone. A third side gives all requests to the stage's own engine at
+once: it is the same process, so that what the pipeline costs is told from what two processes differ by.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.engines import Engines
-from benchmarks.outcome import Outcome, Target, median, ratios, spread
+from benchmarks.outcome import Outcome, Target, interleave, median, ratios, spread
 from benchmarks.raw import RawResult
 from benchmarks.work import make_config
 from synthgen.config import Config
@@ -29,24 +29,27 @@ from synthgen.stages.generate import GenerateStage
 
 @dataclass(frozen=True)
 class Case:
-    """A model, completions per prompt, prompts, and how often each side is measured."""
+    """A model, completions per prompt, prompts, how often new engines are started, and passes of each side on them."""
 
     model: str
     n: int
     prompts: int
     repetitions: int
+    passes: int = 1
 
 
 CASES = (
-    Case("tiny", 1, 2000, 3),
-    Case("tiny", 4, 500, 3),
-    Case("small-random", 1, 200, 3),
-    Case("small-random", 4, 50, 3),
+    Case("tiny", 1, 1000, 2, 4),
+    Case("tiny", 4, 250, 2, 4),
+    Case("small-random", 1, 100, 2, 2),
+    Case("small-random", 4, 25, 2, 2),
 )
 WARM_UP = 32
 """Prompts of the pass that precedes a measurement."""
 
 QUICK = (Case("tiny", 1, 64, 1), Case("tiny", 4, 32, 1))
+
+STAGE, CALL, AT_ONCE = "stage", "LLM.chat", "all at once"
 
 
 def measure(engines: Engines, quick: bool) -> Outcome:
@@ -56,40 +59,42 @@ def measure(engines: Engines, quick: bool) -> Outcome:
     cases = QUICK if quick else CASES
     for model in dict.fromkeys(case.model for case in cases):
         found = _measure_model(engines, [case for case in cases if case.model == model])
-        for case, (stage_speed, call_speed) in found.items():
-            relative = ratios(stage_speed, call_speed)
+        for case, speeds in found.items():
+            to_call, to_itself = ratios(speeds[STAGE], speeds[CALL]), ratios(speeds[STAGE], speeds[AT_ONCE])
             rows.append(
                 {
                     "model": case.model,
                     "n": case.n,
                     "prompts": case.prompts,
-                    "stage, tokens/s": spread(stage_speed, 0),
-                    "LLM.chat, tokens/s": spread(call_speed, 0),
-                    "stage / call": spread(relative),
+                    "stage, tokens/s": spread(speeds[STAGE], 0),
+                    "stage / LLM.chat": spread(to_call),
+                    "stage / same engine, all at once": spread(to_itself),
                 }
             )
-            targets.append(Target(f"generate / raw, {case.model}, n={case.n}", median(relative), 1.0))
+            targets.append(Target(f"generate / raw, {case.model}, n={case.n}", median(to_call), 1.0))
     title = "the generate stage against vllm.LLM.chat, output tokens per second"
-    return Outcome("generate", title, rows, targets, ["Median (lowest-highest); new engines for every repetition."])
+    notes = [
+        "Median (lowest-highest) over passes in turns, on engines that are started anew in between: two processes of "
+        "one engine differ by some percent for as long as they live.",
+        "All at once: every request is given to the stage's own engine at the same time, with no unit, executor or "
+        "ledger; here both sides are the same process.",
+    ]
+    return Outcome("generate", title, rows, targets, notes)
 
 
-def _measure_model(engines: Engines, cases: Sequence[Case]) -> dict[Case, tuple[list[float], list[float]]]:
-    """Return the speeds of the stage and of the call, by case and repetition.
-
-    Two processes of one engine differ by some percent for as long as they live, so each repetition starts new ones.
-    """
-    found: dict[Case, tuple[list[float], list[float]]] = {case: ([], []) for case in cases}
-    for repetition in range(max(case.repetitions for case in cases)):
+def _measure_model(engines: Engines, cases: Sequence[Case]) -> dict[Case, dict[str, list[float]]]:
+    """Return the speeds by case and side."""
+    found: dict[Case, dict[str, list[float]]] = {case: {STAGE: [], CALL: [], AT_ONCE: []} for case in cases}
+    for _ in range(max(case.repetitions for case in cases)):
         engines.free()
         for case in cases:
-            stage_speed, call_speed = _measure_once(engines, case, call_first=repetition % 2 == 1)
-            found[case][0].append(stage_speed)
-            found[case][1].append(call_speed)
+            for side, speeds in _measure_case(engines, case).items():
+                found[case][side] += speeds
     engines.free()
     return found
 
 
-def _measure_once(engines: Engines, case: Case, *, call_first: bool) -> tuple[float, float]:
+def _measure_case(engines: Engines, case: Case) -> dict[str, list[float]]:
     config, stages = make_stages(engines, case)
     engines.load(config, stages, raw=True)
     Path(config.run.dir).mkdir(parents=True)
@@ -105,12 +110,14 @@ def _measure_once(engines: Engines, case: Case, *, call_first: bool) -> tuple[fl
         result = call_llm(engines, config, stages, requests[:count])
         return result.output_tokens / result.elapsed_s
 
+    def complete_at_once() -> float:
+        result = engines.complete(config, stages, requests)
+        return result.output_tokens / result.elapsed_s
+
     run_stage(replace(case, prompts=WARM_UP))
     call_raw(WARM_UP)
-    if call_first:
-        call_speed = call_raw()
-        return run_stage(), call_speed
-    return run_stage(), call_raw()
+    sides: dict[str, Callable[[], float]] = {STAGE: run_stage, CALL: call_raw, AT_ONCE: complete_at_once}
+    return interleave(sides, case.passes)
 
 
 def make_stages(engines: Engines, case: Case, *overrides: str) -> tuple[Config, list[ResolvedStage]]:

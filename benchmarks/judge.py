@@ -28,7 +28,7 @@ from synthgen.records import RequestFailure
 from synthgen.run_dir import RunDir
 from synthgen.stages.judge import JudgeStage
 
-PROMPTS, QUICK_PROMPTS, REPETITIONS = 16, 8, 3
+PROMPTS, QUICK_PROMPTS, REPETITIONS = 16, 8, 2
 FOUR = ("judge=ultrafeedback_4_aspects", "judge.orders=2")
 GPU_BLOCK = 16
 """Tokens in a block of vLLM's prefix cache on GPUs."""

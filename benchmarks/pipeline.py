@@ -19,7 +19,7 @@ from synthgen.flow import load_flow, resolve_flow
 from synthgen.records import Request
 from synthgen.run import run
 
-PROMPTS, QUICK_PROMPTS, WARM_UP = 64, 16, 8
+PROMPTS, QUICK_PROMPTS, WARM_UP = 48, 16, 8
 REPETITIONS = 3
 UNIT_PROMPTS = 16
 """Small beside PROMPTS, as units are beside a real run: the judge begins long before the last completion."""

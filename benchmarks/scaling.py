@@ -19,8 +19,8 @@ UNITS_EACH, QUICK_UNITS_EACH = 32, 3
 REPLICAS, QUICK_REPLICAS = (1, 16, 64), (1, 2)
 PER_PROCESS = 16
 MAX_NUM_SEQS, TOKENS_PER_S = 16, 120.0
-"""An engine that gives about 80 completions of 24 tokens per second: about ten times what an H200 gives of
-500 tokens at 70B (docs/performance.md)."""
+"""An engine that gives about 80 completions of 24 tokens per second: more than ten H200s give of 500 tokens at 70B
+(docs/performance.md)."""
 
 
 def measure(engines: Engines, quick: bool) -> Outcome:
