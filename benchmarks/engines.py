@@ -52,7 +52,7 @@ class WarmReplica(Replica):
         """Serve all requests at once, with nothing around the engine."""
         await self._forget()
         began = time.perf_counter()
-        encoded = await self._in_thread(self._engine.encode, requests)
+        encoded = await asyncio.to_thread(self._engine.encode, requests)
         answers = await asyncio.gather(*(self._engine.generate(request) for request in encoded))
         elapsed = time.perf_counter() - began
         tokens = sum(completion.output_tokens for completions in answers for completion in completions)

@@ -39,10 +39,10 @@ class Case:
 
 
 CASES = (
-    Case("tiny", 1, 1000, 2, 4),
-    Case("tiny", 4, 250, 2, 4),
-    Case("small-random", 1, 100, 2, 2),
-    Case("small-random", 4, 25, 2, 2),
+    Case("tiny", 1, 1000, 2, 3),
+    Case("tiny", 4, 250, 2, 3),
+    Case("small-random", 1, 100, 2),
+    Case("small-random", 4, 25, 2),
 )
 WARM_UP = 32
 """Prompts of the pass that precedes a measurement."""
