@@ -17,7 +17,7 @@ from markdown_it.token import Token
 from test_markup import TEXTS, is_shown, parse
 
 from synthgen.compose import compose_config
-from synthgen.config import AspectConfig, Config, GeneratorConfig, ModelConfig
+from synthgen.config import AspectConfig, Config, GeneratorConfig, JudgeLayout, ModelConfig
 from synthgen.publish.card import make_card, read_card_dataset
 from synthgen.publish.card_config import public_config, public_location
 from synthgen.publish.markup import plain, show_controls
@@ -134,6 +134,13 @@ def test_card_says_how_it_was_made_and_the_numbers() -> None:
         "and run with synthgen 1.2.3:",
     ):
         assert expected in body
+
+
+def test_card_says_where_the_judge_saw_the_texts_before_the_rubric() -> None:
+    config = make_config()
+    assert "before the rubric" not in make_card(make_report(), config, DATASET)
+    config.judge.layout = JudgeLayout.texts_first
+    assert "texts shown before the rubric" in make_card(make_report(), config, DATASET)
 
 
 def test_card_of_an_empty_report_invents_nothing() -> None:
