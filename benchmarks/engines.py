@@ -183,7 +183,7 @@ class Engines:
         ray.get(starting)
 
     def raw(self, spec: PoolSpec) -> Any:
-        """Return the actor of vLLM's own engine with the settings of a pool (benchmarks.raw.RawEngine); it loads."""
+        """Return the actor of vLLM's own engine with a pool's settings (benchmarks.raw.RawEngine); `load` loads it."""
         import ray
 
         self._connect()

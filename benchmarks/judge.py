@@ -60,7 +60,9 @@ def measure(engines: Engines, quick: bool) -> Outcome:
 
     def judge_anew(layout: JudgeLayout) -> float:
         config = make_config(engines.new_directory(), prompts, *LONG, f"judge.layout={layout.value}")
-        long_rows[layout.value], speed = _judge(engines, f"the same, texts of 300 tokens, {layout.value}", config)
+        long_rows[layout.value], speed = _judge(
+            engines, f"4 aspects, 2 orders, none, texts of 300 tokens, {layout.value}", config
+        )
         return speed
 
     cases = {layout.value: partial(judge_anew, layout) for layout in JudgeLayout}

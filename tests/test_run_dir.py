@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import random
 from pathlib import Path
@@ -106,6 +107,14 @@ def test_find_stale_names_what_was_made_from_another_version(tmp_path: Path) -> 
     run_dir.discard(STAGE, 0)
     run_dir.commit_unit(STAGE, 0, TABLE.slice(1))
     assert find_stale(read()) == "judge"
+
+
+def test_digests_stay_what_they_were_or_finished_units_would_be_made_again(tmp_path: Path) -> None:
+    run_dir = RunDir(str(tmp_path))
+    run_dir.commit_unit(STAGE, 0, TABLE)
+    data = (tmp_path / unit_path(STAGE, 0)).read_bytes()
+    expected = hashlib.blake2b(data, digest_size=8).hexdigest()
+    assert digests_of({"generate-main": run_dir.read_unit(STAGE, 0)}) == {"generate-main": expected}
 
 
 def test_discard_forgets_the_failures_of_the_unit(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ _STRUCTURE = re.compile(
 # What separates the texts from a rubric that follows them, and what a rubric begins with.
 _RUBRIC_MARK = re.compile(
     rf"^(?=[ \t]{{0,3}}(?:(?:{_Z}[-*_=][ \t]*+){{3,}}{_Z}$|\#{{1,6}}[^\n]*\b{_Z.join('assessment')}\b"
-    rf"|\W{{0,4}}{_Z.join('scoring')}\W{{0,4}}:))",
+    rf"|{_SIGN}{{0,4}}{_Z.join('scoring')}{_SIGN}{{0,4}}[:：]))",
     re.IGNORECASE | re.MULTILINE,
 )
 _ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
