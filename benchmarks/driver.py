@@ -22,10 +22,10 @@ from benchmarks.outcome import Outcome, Target
 from benchmarks.rows import ECHO, complete
 from synthgen.config import Config
 from synthgen.flow import ResolvedStage
-from synthgen.ingest import ingest_prompts
+from synthgen.ledger.ingest import ingest_prompts
+from synthgen.ledger.run_dir import MANIFEST, PROMPTS, RunDir, unit_path
 from synthgen.prompts import PromptSource
 from synthgen.records import UnitCounts
-from synthgen.run_dir import MANIFEST, PROMPTS, RunDir, unit_path
 
 UNITS, LEFT, UNIT_PROMPTS = 100_000, 2000, 8
 REPLICAS = (1, 4, 16)

@@ -19,14 +19,15 @@ from unittest import mock
 from benchmarks.raw import RawEngine, RawResult
 from synthgen.config import Config, ModelConfig
 from synthgen.flow import ResolvedStage
-from synthgen.ingest import ingest_prompts
+from synthgen.ledger.ingest import ingest_prompts
+from synthgen.ledger.run_dir import RunDir
+from synthgen.observe.report import stage_report
 from synthgen.planning import plan_pools
-from synthgen.pools import Pool, PoolSpec, ReplicaHandle
 from synthgen.records import Request
-from synthgen.replica import Progress, Replica, ReplicaInfo, StageFiles
-from synthgen.report import stage_report
-from synthgen.run_dir import RunDir
-from synthgen.session import Session, pool_specs
+from synthgen.runtime.pools import Pool, PoolSpec, ReplicaHandle
+from synthgen.runtime.replica import Progress, Replica, ReplicaInfo
+from synthgen.runtime.session import Session, pool_specs
+from synthgen.stages.base import StageFiles
 
 LOGICAL_CPUS = 64
 """What Ray is told: actors of both sides exist at once, and only one of them works at a time."""
@@ -222,7 +223,7 @@ class Engines:
                 if handle in self.handles:
                     self.handles.remove(handle)
 
-        return mock.patch("synthgen.executor.Pool", WarmPool)
+        return mock.patch("synthgen.runtime.executor.Pool", WarmPool)
 
     def _find_warm(self, spec: PoolSpec, number: int) -> Any:
         import ray

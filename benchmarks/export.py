@@ -25,9 +25,9 @@ from benchmarks.work import make_config
 from synthgen.config import Config
 from synthgen.export import export_dataset
 from synthgen.flow import ResolvedStage, load_flow, resolve_flow
-from synthgen.ingest import ingest_prompts
+from synthgen.ledger.ingest import ingest_prompts
+from synthgen.ledger.run_dir import PROMPTS, RunDir, unit_path
 from synthgen.records import Tables, UnitCounts
-from synthgen.run_dir import PROMPTS, RunDir, unit_path
 
 UNIT_PROMPTS = 1024
 BASE_UNITS = 16

@@ -19,11 +19,11 @@ from benchmarks.work import make_config
 from synthgen.config import Config
 from synthgen.export import export_dataset
 from synthgen.flow import Flow, ResolvedStage, resolve_flow
-from synthgen.ingest import ingest_prompts
+from synthgen.ledger.ingest import ingest_prompts
+from synthgen.ledger.run_dir import PROMPTS, RunDir
 from synthgen.planning import plan_pools
 from synthgen.records import Request
-from synthgen.run_dir import PROMPTS, RunDir
-from synthgen.session import pool_specs
+from synthgen.runtime.session import pool_specs
 from synthgen.stages.generate import GenerateStage
 
 

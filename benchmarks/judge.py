@@ -22,10 +22,10 @@ from benchmarks.work import make_config, read_words
 from synthgen.config import Config, JudgeLayout
 from synthgen.engines.prompts import PromptEncoder
 from synthgen.flow import load_flow, resolve_flow
+from synthgen.ledger.run_dir import RunDir
 from synthgen.models.tiny import ensure_tiny_model
 from synthgen.planning.memory import CPU_BLOCK
 from synthgen.records import RequestFailure
-from synthgen.run_dir import RunDir
 from synthgen.stages.judge import JudgeStage
 
 PROMPTS, QUICK_PROMPTS, REPETITIONS = 16, 8, 2

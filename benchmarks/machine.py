@@ -11,7 +11,7 @@ import psutil
 
 def describe_machine() -> dict[str, Any]:
     """Return processor, cores, memory, load and package versions as JSON values."""
-    from synthgen.report import package_versions
+    from synthgen.observe.report import package_versions
 
     return {
         "processor": _processor(),

@@ -18,11 +18,11 @@ from benchmarks.outcome import Outcome, Target, interleave, median, ratios, spre
 from benchmarks.peer_process import Peer, PeerProcess
 from benchmarks.work import write_prompts
 from synthgen.engines.vllm_args import make_cpu_environment, make_engine_args
-from synthgen.ingest import ingest_prompts
+from synthgen.ledger.ingest import ingest_prompts
+from synthgen.ledger.run_dir import RunDir, unit_path
 from synthgen.models.tiny import ensure_tiny_model
 from synthgen.planning import plan_pools
-from synthgen.run_dir import RunDir, unit_path
-from synthgen.session import pool_specs
+from synthgen.runtime.session import pool_specs
 
 NOTES = (
     "In: a contender's pass from the first call of its engine to the last of its Parquet files, with all that it does "

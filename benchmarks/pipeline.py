@@ -1,8 +1,8 @@
 """2. A whole run against the model calls in it: reading, generating, judging, pairing and writing, over raw calls.
 
-The run is `synthgen.run.run` from its first line to its report, on an engine that stays loaded. The calls are one
-`LLM.chat` over the generator's requests and one over the judge's (4 aspects, same grammars and log-probabilities). Both
-sides run once beforehand on a few prompts: imports and first uses are what `startup` measures.
+The run is `synthgen.runtime.run.run` from its first line to its report, on an engine that stays loaded. The calls are
+one `LLM.chat` over the generator's requests and one over the judge's (4 aspects, same grammars and log-probabilities).
+Both sides run once beforehand on a few prompts: imports and first uses are what `startup` measures.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.work import make_config
 from synthgen.config import Config
 from synthgen.flow import load_flow, resolve_flow
 from synthgen.records import Request
-from synthgen.run import run
+from synthgen.runtime.run import run
 
 PROMPTS, QUICK_PROMPTS, WARM_UP = 48, 16, 8
 REPETITIONS = 3

@@ -24,7 +24,7 @@ class RawEngine:
     """Hosts a `vllm.LLM` with the settings of a catalog entry (every choice made)."""
 
     def __init__(self, model: ModelConfig, log_path: str) -> None:
-        from synthgen.replica import _redirect_output
+        from synthgen.runtime.replica import _redirect_output
 
         _redirect_output(log_path)
         self._model = model

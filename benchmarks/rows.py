@@ -17,11 +17,11 @@ from benchmarks.outcome import Outcome
 from benchmarks.work import make_config
 from synthgen.engines import make_engine
 from synthgen.flow import ResolvedStage, load_flow, resolve_flow
-from synthgen.ingest import ingest_prompts
 from synthgen.judge import parse_ratings
+from synthgen.ledger.ingest import ingest_prompts
+from synthgen.ledger.run_dir import RunDir
 from synthgen.records import Outcome as RequestOutcome
 from synthgen.records import Request, RequestFailure, UnitCounts
-from synthgen.run_dir import RunDir
 
 UNITS, QUICK_UNITS = 41, 2
 ECHO = ("model@generators.main.model=echo", "model@judge.model=echo", "generators.main.model.echo.long_tail=true")

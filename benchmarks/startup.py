@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.engines import Engines
 from benchmarks.outcome import Outcome, spread
 from benchmarks.work import write_prompts
-from synthgen.run_dir import RunDir, unit_path
+from synthgen.ledger.run_dir import RunDir, unit_path
 
 REPETITIONS = 2
 
@@ -26,7 +26,7 @@ def lap(name):
     laps[name] = now - began
     began = now
 import ray; lap("import ray")
-import pyarrow.parquet; import synthgen.replica; lap("import synthgen.replica")
+import pyarrow.parquet; import synthgen.runtime.replica; lap("import synthgen.runtime.replica")
 if sys.argv[1] == "vllm":
     import torch; lap("import torch")
     from vllm.v1.engine.async_llm import AsyncLLM; lap("import vllm")

@@ -7,8 +7,8 @@ import random
 from functools import cache
 from pathlib import Path
 
-from synthgen.compose import compose_config
 from synthgen.config import Config
+from synthgen.config.compose import compose_config
 from synthgen.models.tiny_tokenizer import read_paragraphs
 
 MAX_TOKENS = 512

@@ -7,7 +7,7 @@ accelerate launch jobs/train_dpo.py …                 all GPUs of this machine
 
 from __future__ import annotations
 
-from synthgen.training import main
+from synthgen.training.train import main
 
 if __name__ == "__main__":
     raise SystemExit(main("dpo"))

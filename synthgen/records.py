@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
@@ -151,6 +152,25 @@ class UnitCounts:
     started_at: float = 0.0
     ended_at: float = 0.0
     failures: dict[str, int] = field(default_factory=dict)  # reason → rows
+
+
+def add_counts(items: Sequence[UnitCounts]) -> UnitCounts:
+    """Return the sum of counts, with the earliest start and the latest end."""
+    failures: Counter[str] = Counter()
+    for item in items:
+        failures.update(item.failures)
+    starts = [item.started_at for item in items if item.started_at]
+    return UnitCounts(
+        rows=sum(item.rows for item in items),
+        failed_rows=sum(item.failed_rows for item in items),
+        requests=sum(item.requests for item in items),
+        input_tokens=sum(item.input_tokens for item in items),
+        cached_input_tokens=sum(item.cached_input_tokens for item in items),
+        output_tokens=sum(item.output_tokens for item in items),
+        started_at=min(starts, default=0.0),
+        ended_at=max((item.ended_at for item in items), default=0.0),
+        failures=dict(failures),
+    )
 
 
 def canonical_json(value: Any) -> str:

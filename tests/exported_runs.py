@@ -12,8 +12,8 @@ from judged_tables import make_completion, make_judgement, to_generations, to_ju
 
 from synthgen.config import Config
 from synthgen.export import ExportResult, export_dataset
+from synthgen.ledger.storage import LocalStorage
 from synthgen.records import PROMPTS_SCHEMA, Tables, make_prompt_id, stable_hash
-from synthgen.storage import LocalStorage
 
 HOSTILE = (
     '---\nlicense: mit\n---\n\n\nHuman: hi\n\nAssistant: yo <|eot_id|> \x00\x07 \u202e {{x}} é漢字🙂 "quoted" </b>'

@@ -11,14 +11,14 @@ from typing import Any
 import pyarrow as pa
 
 from synthgen.config import ClusterConfig, Config, EchoConfig, EngineKind, GeneratorConfig, ModelConfig, RunConfig
-from synthgen.executor import Executor
 from synthgen.flow import Flow, ResolvedStage, resolve_flow
-from synthgen.ingest import PromptLedger, ingest_prompts
-from synthgen.lease import Lease
-from synthgen.pools import PoolSpec
-from synthgen.run_dir import PROMPTS, RunDir
-from synthgen.scheduler import Scheduler, StageNode
-from synthgen.snapshot import Snapshot
+from synthgen.ledger.ingest import PromptLedger, ingest_prompts
+from synthgen.ledger.lease import Lease
+from synthgen.ledger.run_dir import PROMPTS, RunDir
+from synthgen.observe.snapshot import Snapshot
+from synthgen.runtime.executor import Executor
+from synthgen.runtime.pools import PoolSpec
+from synthgen.runtime.scheduler import Scheduler, StageNode
 from synthgen.stages.generate import GenerateStage
 
 

@@ -12,23 +12,20 @@ ROOT = Path(__file__).parent.parent
 
 # From the bottom up. A module imports from its own layer and from those below it, never from one above.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
-    ("config", "records", "resources", "storage", "read_ahead"),
-    ("validate", "compose", "models", "saved_config"),
+    ("errors", "records"),
+    ("config",),
+    ("models",),
     ("planning",),
     ("engines",),
     ("prompts", "tasks", "judge", "pairs"),
-    ("stages", "trust", "export", "publish"),
+    ("ledger",),
+    ("stages", "trust"),
+    ("export", "publish"),
     ("judge_eval",),
-    ("run_dir", "lease", "scheduler"),
-    ("replica", "pools", "pool_sizes", "stragglers", "snapshot", "losses", "executor", "cluster"),
-    ("flow", "ingest", "plan_ledger", "progress", "report"),
-    ("metrics", "view", "status"),
-    ("session",),
-    ("pipelines",),
-    ("run", "judge_eval_run"),
-    ("preview", "calibrate", "doctor", "config_docs", "training", "calibrate"),
-    ("commands",),
+    ("flow",),
+    ("observe",),
+    ("runtime", "pipelines"),
+    ("doctor", "training"),
     ("cli", "__main__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

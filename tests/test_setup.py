@@ -228,7 +228,7 @@ def demo_overrides(*variables: str) -> list[str]:
 
 
 def test_make_demo_takes_a_catalog_name() -> None:
-    from synthgen.compose import compose_config
+    from synthgen.config.compose import compose_config
 
     config = compose_config(demo_overrides("MODEL=echo", "ARGS=prompts.limit=3"))
     assert (config.generators["main"].model.name, config.judge.model.name) == ("echo", "echo")
@@ -237,7 +237,7 @@ def test_make_demo_takes_a_catalog_name() -> None:
 
 @pytest.mark.parametrize("model", ["HuggingFaceTB/SmolLM2-135M-Instruct", "/models/a=b, c"])
 def test_make_demo_takes_a_hub_id_or_a_directory(model: str) -> None:
-    from synthgen.compose import compose_config
+    from synthgen.config.compose import compose_config
 
     config = compose_config(demo_overrides(f"MODEL={model}"))
     assert [config.generators["main"].model.id, config.judge.model.id] == [model, model]

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthgen.cluster import find_address
 from synthgen.config import Config
 from synthgen.doctor.checks import Check
 from synthgen.doctor.software import installed_version
+from synthgen.runtime.cluster import find_address
 
 GIB = 1024**3
 MIN_SHM_GIB = 1.0

@@ -8,12 +8,12 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from synthgen.cluster import find_address
 from synthgen.config import Config, EngineKind
 from synthgen.doctor.checks import Check, models_used
 from synthgen.errors import ConfigError
-from synthgen.run_dir import describe_os_error
-from synthgen.storage import open_storage
+from synthgen.ledger.run_dir import describe_os_error
+from synthgen.ledger.storage import open_storage
+from synthgen.runtime.cluster import find_address
 
 GIB = 1024**3
 LOW_GIB = 10.0

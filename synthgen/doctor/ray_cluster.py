@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from synthgen.cluster import connect_ray, find_address
 from synthgen.config import ClusterConfig, Config
 from synthgen.doctor.checks import Check
 from synthgen.errors import SynthgenError
+from synthgen.runtime.cluster import connect_ray, find_address
 
 TIMEOUT_S = 5.0
 

@@ -18,10 +18,10 @@ from synthgen.export.features import dataset_configs
 from synthgen.export.files import ExportedFile
 from synthgen.export.formats import FORMATS
 from synthgen.export.parts import Parts
+from synthgen.ledger.read_ahead import read_ahead
+from synthgen.ledger.storage import Storage
 from synthgen.pairs import PairCounts
-from synthgen.read_ahead import read_ahead
 from synthgen.records import Tables
-from synthgen.storage import Storage
 
 MAX_SHARD_MIB = 1024
 """Arrow's lists and strings address 2 GiB per column; a shard stays well below."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from synthgen.export.files import JSON_LINES, ROOT, ExportedFile, config_directory, shard_path
 from synthgen.export.parquet import JsonLinesFile, ParquetFile
-from synthgen.storage import Storage
+from synthgen.ledger.storage import Storage
 
 WRITERS = 2
 """Files that are written at a time: encoding Parquet is two fifths of an export's work, and happens outside of

@@ -18,10 +18,10 @@ from synthgen.export.files import ExportedFile
 from synthgen.export.formats import FORMATS
 from synthgen.export.infer import close_type, convert_value, infer_type, join_types
 from synthgen.export.parts import Parts
-from synthgen.read_ahead import read_ahead
+from synthgen.ledger.read_ahead import read_ahead
+from synthgen.ledger.storage import Storage
 from synthgen.records import MESSAGES_TYPE, Tables
 from synthgen.stages.task import TASK_STAGE
-from synthgen.storage import Storage
 from synthgen.tasks import load_task
 
 CONFIG = "default"

@@ -5,7 +5,8 @@ Nothing here needs a GPU, or imports torch, vllm, ray or transformers.
 
 from __future__ import annotations
 
-from synthgen.planning.architecture import Architecture, read_architecture
+from synthgen.models.architecture import Architecture, read_architecture
+from synthgen.models.checkpoint import resolve_architecture
 from synthgen.planning.catalog import (
     ModelSummary,
     format_models,
@@ -14,7 +15,6 @@ from synthgen.planning.catalog import (
     models_to_json,
     nearest_models,
 )
-from synthgen.planning.checkpoint import resolve_architecture
 from synthgen.planning.engine_plan import DoesNotFitError, EnginePlan
 from synthgen.planning.fit import Lengths
 from synthgen.planning.format import format_plan, plan_to_json

@@ -12,14 +12,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from synthgen.config import ClusterConfig, EngineKind, ModelConfig
-from synthgen.planning.architecture import Architecture
-from synthgen.planning.checkpoint import resolve_architecture
+from synthgen.config.resources import project_path
+from synthgen.models.architecture import Architecture
+from synthgen.models.checkpoint import resolve_architecture
+from synthgen.models.tensors import count_active_parameters, count_parameters
 from synthgen.planning.fit import Fit, Lengths, fit_model
 from synthgen.planning.hardware import list_gpu_kinds
 from synthgen.planning.memory import GIB, kv_bytes_per_token, weights_bytes
 from synthgen.planning.splits import list_tensor_parallel_sizes
-from synthgen.planning.tensors import count_active_parameters, count_parameters
-from synthgen.resources import project_path
 
 CPU_WEIGHTS_GIB = 2.0
 """A model of at most so many GiB, in a format that CPUs serve, is said to need no GPU."""

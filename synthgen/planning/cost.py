@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from synthgen.config import EngineKind
-from synthgen.planning.checkpoint import resolve_architecture
+from synthgen.models.checkpoint import resolve_architecture
 from synthgen.planning.memory import GIB, sequence_kv_bytes, split_layers
 from synthgen.planning.pools import ClusterPlan, PoolPlan
 from synthgen.planning.roofline import estimate_speed

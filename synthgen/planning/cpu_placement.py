@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from synthgen.config import ClusterConfig, ModelConfig
 from synthgen.errors import ConfigError
-from synthgen.planning.architecture import Architecture
-from synthgen.planning.checkpoint import resolve_architecture
+from synthgen.models.architecture import Architecture
+from synthgen.models.checkpoint import resolve_architecture
 from synthgen.planning.engine_plan import EnginePlan
 from synthgen.planning.fit import Lengths
 from synthgen.planning.hardware import count_cpus, read_host_memory_gib

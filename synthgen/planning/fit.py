@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from synthgen.config import ClusterConfig, ModelConfig
-from synthgen.planning.architecture import Architecture
+from synthgen.models.architecture import Architecture
 from synthgen.planning.memory import (
     GIB,
     buffers_bytes,

@@ -13,7 +13,7 @@ from functools import partial
 
 from synthgen.config import ClusterConfig, ModelConfig
 from synthgen.errors import ConfigError
-from synthgen.planning.architecture import Architecture
+from synthgen.models.architecture import Architecture
 from synthgen.planning.engine_plan import DoesNotFitError, EnginePlan
 from synthgen.planning.fit import Fit, Lengths, fit_model
 from synthgen.planning.hardware import describe_cluster

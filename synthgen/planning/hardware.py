@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from synthgen.config import ClusterConfig, GpuConfig
-from synthgen.resources import project_path
+from synthgen.config.resources import project_path
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterable
 from functools import lru_cache
 
-from synthgen.planning.architecture import Architecture
-from synthgen.planning.quantization import Quantization
-from synthgen.planning.tensors import (
+from synthgen.models.architecture import Architecture
+from synthgen.models.quantization import Quantization
+from synthgen.models.tensors import (
     VOCAB_PADDING,
     Tensor,
     list_input_tensors,

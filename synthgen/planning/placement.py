@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from synthgen.config import ClusterConfig, EngineKind, ModelConfig
 from synthgen.errors import ConfigError
-from synthgen.planning.checkpoint import resolve_architecture
+from synthgen.models.checkpoint import resolve_architecture
 from synthgen.planning.cpu_placement import plan_on_cpu
 from synthgen.planning.engine_plan import DoesNotFitError, EnginePlan
 from synthgen.planning.fit import Lengths

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from synthgen.config import ClusterConfig, Config, EngineKind, ModelConfig
-from synthgen.planning.checkpoint import resolve_architecture
+from synthgen.models.checkpoint import resolve_architecture
 from synthgen.planning.cost import Estimate, estimate_cost
 from synthgen.planning.hardware import resolve_cluster
 from synthgen.planning.memory import kv_bytes_per_token

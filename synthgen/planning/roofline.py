@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from synthgen.config import GpuConfig
-from synthgen.planning.architecture import Architecture
+from synthgen.models.architecture import Architecture
+from synthgen.models.tensors import count_active_parameters
 from synthgen.planning.memory import sequence_kv_bytes, weights_bytes
-from synthgen.planning.tensors import count_active_parameters
 
 STEP_OVERHEAD_S = 0.002
 """Scheduling and sampling of one engine step, s; it is what bounds small models."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from synthgen.config import ClusterConfig, ModelConfig
 from synthgen.errors import ConfigError
-from synthgen.planning.architecture import Architecture
+from synthgen.models.architecture import Architecture
+from synthgen.models.tensors import VOCAB_PADDING
 from synthgen.planning.hardware import describe_cluster
-from synthgen.planning.tensors import VOCAB_PADDING
 
 
 def list_tensor_parallel_sizes(arch: Architecture, most: int) -> list[int]:

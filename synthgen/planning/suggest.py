@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from synthgen.config import ClusterConfig, ModelConfig
 from synthgen.errors import ConfigError
-from synthgen.planning.architecture import Architecture
+from synthgen.models.architecture import Architecture
+from synthgen.models.checkpoint import resolve_architecture
+from synthgen.models.quantization import NOT_QUANTIZED
 from synthgen.planning.catalog import find_smallest_setup, load_models
-from synthgen.planning.checkpoint import resolve_architecture
 from synthgen.planning.fit import Fit, Lengths, fit_model
 from synthgen.planning.hardware import describe_cluster
 from synthgen.planning.memory import GIB, weights_bytes
-from synthgen.planning.quantization import NOT_QUANTIZED
 from synthgen.planning.splits import list_splits
 
 MOST_NODES = 8

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from synthgen.config import Config, EngineKind, JudgeLayout, ModelConfig, SamplingConfig
+from synthgen.config.saved import escape_interpolations
 from synthgen.publish.card_config import public_config, public_location
 from synthgen.publish.card_numbers import make_numbers
 from synthgen.publish.card_tables import format_value
 from synthgen.publish.licences import check_licences
 from synthgen.publish.markup import SafeMarkdown, fence, plain
-from synthgen.saved_config import escape_interpolations
 
 _ROWS = {
     "default": "a preference pair for DPO: `prompt`, `chosen`, `rejected`, models, scores, margin, token counts",

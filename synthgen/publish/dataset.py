@@ -12,13 +12,13 @@ from typing import Any
 
 from synthgen.config import Config, PublishConfig
 from synthgen.errors import ConfigError
+from synthgen.ledger.storage import Storage
 from synthgen.publish.card import make_card, read_card_dataset
 from synthgen.publish.card_task import make_task_card
 from synthgen.publish.directory import copy_to_directory
 from synthgen.publish.files import CARD, DataFile, scan_dataset
 from synthgen.publish.hub import upload_to_hub
 from synthgen.publish.markup import plain
-from synthgen.storage import Storage
 
 DATASET = "dataset"
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synthgen.errors import ConfigError, PublishError, SynthgenError
+from synthgen.ledger.storage import Storage, open_storage
 from synthgen.publish.files import (
     CARD,
     Changes,
@@ -20,7 +21,6 @@ from synthgen.publish.files import (
     read_file,
 )
 from synthgen.publish.markup import plain
-from synthgen.storage import Storage, open_storage
 
 MARKER = ".synthgen-publishing"
 """Name of the file that says, while it is there, that a copy is under way or was cut."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthgen.errors import ConfigError
-from synthgen.storage import Storage
+from synthgen.ledger.storage import Storage
 
 CARD = "README.md"
 OWNED_SUFFIXES = (".parquet", ".jsonl", ".png")

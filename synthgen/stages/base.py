@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -50,3 +51,12 @@ class LLMStage(Protocol):
 
         A failed request gives rows with `error` set to its reason, never missing rows.
         """
+
+
+@dataclass(frozen=True)
+class StageFiles:
+    """A stage with the run's directories of its output and of its inputs (by input name)."""
+
+    stage: LLMStage
+    directory: str
+    inputs: Mapping[str, str]

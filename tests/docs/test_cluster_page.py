@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from synthgen.compose import compose_config
+from synthgen.config.compose import compose_config
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")

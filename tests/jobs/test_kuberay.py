@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from synthgen.cli import run_command
-from synthgen.compose import compose_config
+from synthgen.config.compose import compose_config
 
 ROOT = Path(__file__).parent.parent.parent
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]

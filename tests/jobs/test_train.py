@@ -22,7 +22,7 @@ from synthgen.errors import ConfigError
 from synthgen.models.dequantize import dequantize_checkpoint
 from synthgen.models.tiny import ensure_tiny_model
 from synthgen.records import Tables
-from synthgen.training import compose_train_config, load_data, main, train
+from synthgen.training.train import compose_train_config, load_data, main, train
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = [

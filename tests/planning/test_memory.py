@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen.config import ModelConfig
+from synthgen.models.architecture import Architecture, read_architecture
 from synthgen.planning import kv_bytes_per_token, load_models, resolve_architecture, weights_bytes
-from synthgen.planning.architecture import Architecture, read_architecture
 from synthgen.planning.memory import (
     CPU_BLOCK,
     GIB,

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from synthgen.storage import LocalStorage
+from synthgen.ledger.storage import LocalStorage
 
 CARD = "---\nlicense: mit\ntags:\n- synthetic\n- synthgen\n---\n\n# Data\n"
 REPORT: dict[str, Any] = {"complete": True, "pairs": {"made": 7}, "config_fingerprint": "0123456789abcdef"}

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from markdown_it.token import Token
 from test_markup import TEXTS, is_shown, parse
 
-from synthgen.compose import compose_config
 from synthgen.config import AspectConfig, Config, GeneratorConfig, JudgeLayout, ModelConfig
+from synthgen.config.compose import compose_config
 from synthgen.publish.card import make_card, read_card_dataset
 from synthgen.publish.card_config import public_config, public_location
 from synthgen.publish.markup import plain, show_controls

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from synthgen.config import Config, EngineKind, GeneratorConfig, ModelConfig
+from synthgen.config.resources import project_path
 from synthgen.publish.licence_terms import HUB_LICENSES, PERMISSIVE, TERMS
 from synthgen.publish.licences import card_license, check_licences
-from synthgen.resources import project_path
 
 
 def make_config(judge: str, *generators: str, **options: EngineKind) -> Config:

@@ -11,9 +11,9 @@ from small_datasets import REPORT, read_dataset, write_dataset
 
 from synthgen.config import PublishConfig
 from synthgen.errors import ConfigError, PublishError
+from synthgen.ledger.storage import LocalStorage, Storage, open_storage
 from synthgen.publish.dataset import PublishResult, describe_result, publish_dataset
 from synthgen.publish.directory import MARKER
-from synthgen.storage import LocalStorage, Storage, open_storage
 
 
 @pytest.fixture(scope="module")

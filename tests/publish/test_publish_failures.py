@@ -18,8 +18,8 @@ from small_datasets import REPORT, read_dataset, write_dataset
 
 from synthgen.config import PublishConfig
 from synthgen.errors import ConfigError, PublishError, SynthgenError
+from synthgen.ledger.storage import Storage
 from synthgen.publish.dataset import PublishResult, publish_dataset
-from synthgen.storage import Storage
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")  # huggingface_hub 2.4 with httpx2
 
@@ -243,7 +243,7 @@ import json, logging, sys, traceback
 logging.basicConfig(level=logging.DEBUG)
 from synthgen.config import PublishConfig
 from synthgen.publish.dataset import describe_result, publish_dataset
-from synthgen.storage import LocalStorage
+from synthgen.ledger.storage import LocalStorage
 report = json.loads(sys.argv[2])
 try:
     config = PublishConfig(repo_id="org/pairs", tag="v1")

@@ -12,8 +12,8 @@ from small_datasets import CARD, REPORT, read_dataset, write_dataset
 
 from synthgen.config import Config, ExportConfig, PublishConfig
 from synthgen.errors import ConfigError
+from synthgen.ledger.storage import LocalStorage, Storage
 from synthgen.publish.dataset import PublishResult, describe_result, publish_dataset
-from synthgen.storage import LocalStorage, Storage
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")  # huggingface_hub 2.4 with httpx2
 

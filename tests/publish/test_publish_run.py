@@ -8,12 +8,12 @@ import pytest
 from exported_runs import export_units
 from hub_server import HubServer
 
-from synthgen.compose import compose_config
 from synthgen.config import Config, EngineKind, GeneratorConfig, ModelConfig, PublishConfig
+from synthgen.config.compose import compose_config
 from synthgen.errors import ConfigError
+from synthgen.ledger.storage import LocalStorage
 from synthgen.publish.card import make_card, read_card_dataset
 from synthgen.publish.dataset import publish_run
-from synthgen.storage import LocalStorage
 
 MODEL = ModelConfig(name="echo", id="echo", engine=EngineKind.echo)
 REPORT = {"complete": True, "pairs": {"made": 3}}

@@ -1,0 +1,155 @@
+"""The command line: `synthgen <command> [hydra overrides]`. Heavy imports happen in the commands: help is instant."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from synthgen import __version__
+from synthgen.errors import ConfigError, RunStoppedError, SynthgenError
+
+HELP = """\
+synthgen: preference data from open models on your own GPUs
+
+usage: synthgen <command> [options] [key=value | group=option] ...
+
+commands
+  run         prompts in, preference dataset out; starting it again goes on where it ended
+  plan        what would run, on which GPUs, what is reused, what it costs (plan.format=json)
+  preview     a few prompts all the way through, shown side by side, nothing left behind
+  status      progress of a run, from any machine that sees its directory (run_dir=...)
+  report      the report and the trust report of a run (run_dir=...)
+  publish     the dataset to the Hugging Face Hub (run_dir=... publish.repo_id=org/name)
+  models      the model catalog
+  judge-eval  the judge against a labelled preference file (data=...)
+  calibrate   measure a few units and use the figures for plan
+  doctor      what this machine or cluster can run
+  config      the composed configuration as YAML
+
+options
+  -m, --multirun     run every combination of comma-separated values: pairs.policy=best_worst,best_random
+  --config-dir DIR   a directory with config groups of your own, searched first
+  --traceback        show Python's traceback with an error
+  -h, --help         this text;  --version: the version
+
+examples
+  synthgen run experiment=demo
+  synthgen run model@generators.main.model=llama-3.3-70b-w8a8 model@judge.model=llama-3.1-405b-fp8 \\
+      prompts.path=prompts.jsonl run.dir=runs/first cluster=8xh100-80
+  synthgen plan experiment=llama31_ultrafeedback cluster=8xh100-80
+"""
+
+Command = Callable[[Sequence[str], "str | None"], int]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0 complete, 1 failed, 2 bad configuration or input, 128 + n stopped by signal n."""
+    raise SystemExit(run_command(list(sys.argv[1:] if argv is None else argv)))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command line and return its exit status."""
+    show_traceback = _take_flag(arguments, "--traceback") or bool(os.environ.get("SYNTHGEN_TRACEBACK"))
+    if not arguments or _take_flag(arguments, "-h", "--help") or arguments[0] == "help":
+        print(HELP)
+        return 0 if arguments or len(sys.argv) <= 1 or "-h" in sys.argv or "--help" in sys.argv else 2
+    if _take_flag(arguments, "--version"):
+        print(f"synthgen {__version__}")
+        return 0
+    name, *rest = arguments
+    try:
+        config_dir = _take_option(rest, "--config-dir")
+        multirun = _take_flag(rest, "-m", "--multirun")
+        command = _find_command(name)
+        _refuse_options(rest)
+        if not multirun:
+            return command(rest, config_dir)
+        from synthgen.config.compose import sweep
+
+        jobs = sweep(rest)
+        status = 0
+        for number, overrides in enumerate(jobs, start=1):
+            print(f"[{number}/{len(jobs)}] synthgen {name} {' '.join(overrides)}", flush=True)
+            status = max(status, command(overrides, config_dir))
+        return status
+    except KeyboardInterrupt:
+        return _fail(RunStoppedError("interrupted"), show_traceback)
+    except SynthgenError as error:
+        return _fail(error, show_traceback)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        mend = "make room" if error.errno == errno.ENOSPC else "mend that"
+        what = (error.strerror or str(error)).lower()
+        return _fail(
+            SynthgenError(f"{where}{what}; what was committed is kept: {mend} and start the same command again"),
+            show_traceback,
+        )
+    except Exception as error:
+        if show_traceback:
+            raise
+        kind = type(error).__name__
+        print(f"synthgen: unexpected {kind}: {_one_line(error)} (--traceback shows where)", file=sys.stderr)
+        return 1
+
+
+def _find_command(name: str) -> Command:
+    from synthgen.cli import commands
+
+    found: dict[str, Command] = commands.COMMANDS
+    if name not in found:
+        import difflib
+
+        near = difflib.get_close_matches(name, found, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(found)}"
+        raise ConfigError(f"{name!r} is not a command; {hint}")
+    return found[name]
+
+
+def _fail(error: SynthgenError, show_traceback: bool) -> int:
+    if show_traceback:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"synthgen: {_one_line(error)}", file=sys.stderr)
+    if isinstance(error, RunStoppedError):
+        print("synthgen: what was committed is kept; the same command goes on from it", file=sys.stderr)
+    return error.exit_code
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)[:2000]
+
+
+def _take_flag(arguments: list[str], *names: str) -> bool:
+    found = [argument for argument in arguments if argument in names]
+    for argument in found:
+        arguments.remove(argument)
+    return bool(found)
+
+
+def _take_option(arguments: list[str], name: str) -> str | None:
+    for index, argument in enumerate(arguments):
+        if argument.startswith(f"{name}="):
+            del arguments[index]
+            return argument.partition("=")[2]
+        if argument == name:
+            if index + 1 == len(arguments):
+                raise ConfigError(f"{name} needs a value")
+            value = arguments[index + 1]
+            del arguments[index : index + 2]
+            return value
+    return None
+
+
+def _refuse_options(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        if argument.startswith("-"):
+            raise ConfigError(f"{argument} is not an option; see synthgen --help")
+        if "=" not in argument and not argument.startswith("~"):
+            raise ConfigError(f"{argument!r} is not an override; write key=value or group=option")

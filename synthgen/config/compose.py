@@ -1,0 +1,174 @@
+"""From the command line's overrides to a `Config`: Hydra composes, OmegaConf types, `validate_config` checks.
+
+Every way in which a configuration can be wrong ends in a ConfigError of one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from synthgen.config import Config
+from synthgen.config.resources import project_path
+from synthgen.config.validate import validate_config
+from synthgen.errors import ConfigError
+
+
+def compose_config(overrides: Sequence[str], config_dir: str | None = None, *, judge_only: bool = False) -> Config:
+    """Return the validated configuration of `overrides`, such as `["experiment=demo", "run.seed=1"]`.
+
+    Args:
+        overrides: in Hydra's grammar.
+        config_dir: a directory with the user's own group files, searched before the shipped ones.
+        judge_only: the configuration is for a judge without generators.
+
+    Raises:
+        ConfigError: a key, a value, a group option or a combination of them cannot work.
+    """
+    composed = compose_tree(overrides, config_dir)
+    config = to_config(composed)
+    _load_aspects(config, config_dir)
+    validate_config(config, judge_only=judge_only)
+    return config
+
+
+def compose_tree(overrides: Sequence[str], config_dir: str | None = None) -> Any:
+    """Return the composed OmegaConf tree, typed by `Config`."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    ConfigStore.instance().store(name="schema", node=Config)
+    GlobalHydra.instance().clear()
+    if not any(override.startswith("experiment=") for override in overrides):
+        overrides = [*_default_experiment(overrides), *overrides]
+    search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    try:
+        with initialize_config_dir(config_dir=str(project_path("conf")), version_base="1.3"):
+            return compose(config_name="config", overrides=[*search, *overrides])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error)) from error
+
+
+def to_config(composed: Any) -> Config:
+    """Return the dataclasses of a composed tree. Raises ConfigError for a value that must be given and was not."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return cast(Config, OmegaConf.to_object(composed))
+    except OmegaConfBaseException as error:
+        raise ConfigError(_explain(error)) from error
+
+
+def sweep(overrides: Sequence[str]) -> list[list[str]]:
+    """Return the override lists of a multirun: the product of all comma-separated and ranged values."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        return [list(batch) for batches in BasicSweeper.split_arguments(parsed, None) for batch in batches]
+    except HydraException as error:
+        raise ConfigError(_explain(error)) from error
+
+
+def list_options(group: str, config_dir: str | None = None) -> list[str]:
+    """Return the names of a config group's files, such as the models of `model`."""
+    roots = [project_path("conf"), *([Path(config_dir)] if config_dir else [])]
+    return sorted({path.stem for root in roots for path in (root / group).glob("*.yaml")})
+
+
+def _default_experiment(overrides: Sequence[str]) -> list[str]:
+    """Return the experiment of a shipped pipeline that has one of its own name: it says which models are to be chosen.
+
+    Without it, `pipeline=task` alone would ask for the models of the preference flow.
+    """
+    chosen = [value for key, _, value in (override.partition("=") for override in overrides) if key == "pipeline"]
+    directory = project_path("conf") / "experiment"
+    return [f"experiment={name}" for name in chosen[-1:] if (directory / f"{name}.yaml").is_file()]
+
+
+def _load_aspects(config: Config, config_dir: str | None) -> None:
+    """Read the user's own aspects that `judge.aspects` names from `judge/aspect/<name>.yaml`."""
+    from omegaconf import OmegaConf
+
+    from synthgen.config import AspectConfig
+
+    roots = [*([Path(config_dir)] if config_dir else []), project_path("conf")]
+    for name in config.judge.aspects:
+        path = next((p for root in roots if (p := root / "judge" / "aspect" / f"{name}.yaml").is_file()), None)
+        if name not in config.judge.aspect and path is not None:
+            merged = OmegaConf.merge(OmegaConf.structured(AspectConfig), OmegaConf.load(path))
+            config.judge.aspect[name] = cast(AspectConfig, OmegaConf.to_object(merged))
+
+
+def _explain(error: BaseException) -> str:
+    """Return one line for a Hydra or OmegaConf error: what is wrong, and the nearest right thing."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    text = " ".join(str(item) for item in chain)
+    option = re.search(r"Could not find '([\w-]+(?:/[\w-]+)*)/([^'/]+)'", text)
+    if option:
+        return _explain_option(option[1], option[2])
+    mandatory = re.search(r"You must specify '([^']+)'", text)
+    if mandatory:
+        group = mandatory[1].split("@")[0]
+        return f"{mandatory[1]} is not chosen; give one of: {', '.join(list_options(group))}"
+    group_override = re.search(r"Could not override '([^']+)'", text)
+    unknown = re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", text)
+    full_key = re.search(r"full_key: (\S+)", text)
+    if unknown:
+        return _explain_key(full_key[1] if full_key else unknown[1], unknown[1], unknown[2])
+    value = re.search(
+        r"(Value '.*?' of type '\w+' could not be converted to \w+|Invalid value '.*?', expected one of \[.*?\]"
+        r"|Cannot convert '.*?' to \w+|Invalid type assigned[^\n]*|Value '.*?' is not a[^\n]*)",
+        text,
+        re.DOTALL,
+    )
+    if value:
+        return f"{full_key[1] if full_key else 'a value'}: {_squeeze(value[1])}"
+    missing = re.search(r"[Mm]issing mandatory value: (\S+)", text)
+    if missing:
+        key = full_key[1] if full_key else missing[1]
+        return f"{key} is not set; give it as {key}=…"
+    absent = re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text)
+    if absent:
+        parent = absent[2].rpartition(".")[0]
+        return f"{absent[2]} does not exist; to add a key to {parent or 'the configuration'}, write +{absent[2]}.…"
+    if group_override:
+        return f"{group_override[1]}: {_squeeze(chain[-1])}; to add a key, write +{group_override[1]}=…"
+    return _squeeze(re.sub(r"See https?://\S+ for details", "", str(chain[0])))
+
+
+def _explain_option(group: str, name: str) -> str:
+    known = list_options(group)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
+    return f"{group}={name!r} is not in the catalog; {hint}" if known else f"{group}={name!r} does not exist"
+
+
+def _explain_key(full_key: str, key: str, owner: str) -> str:
+    from dataclasses import fields
+
+    from synthgen.config import schema
+
+    known = [f.name for f in fields(getattr(schema, owner))] if hasattr(schema, owner) else []
+    near = difflib.get_close_matches(key, known, n=2, cutoff=0.5)
+    prefix = full_key.rpartition(".")[0]
+    dotted = [f"{prefix}.{name}" if prefix else name for name in near]
+    hint = f"did you mean {' or '.join(dotted)}?" if near else f"known there: {', '.join(known)}"
+    return f"{full_key} is not a configuration key; {hint}"
+
+
+def _squeeze(text: object) -> str:
+    return re.sub(r"\s+", " ", str(text)).strip()[:500]

@@ -1,0 +1,23 @@
+"""Flows: the stages of a pipeline and their export. What a pipeline of one's own imports."""
+
+from synthgen.flow.flow import (
+    Card,
+    Export,
+    Flow,
+    ResolvedStage,
+    load_flow,
+    model_fields,
+    resolve_flow,
+    ship_pipeline,
+)
+
+__all__ = [
+    "Card",
+    "Export",
+    "Flow",
+    "ResolvedStage",
+    "load_flow",
+    "model_fields",
+    "resolve_flow",
+    "ship_pipeline",
+]

@@ -1,0 +1,136 @@
+"""A flow: the stages of a pipeline and what to do with their output. `pipelines/*.py` build one; nothing runs here.
+
+`resolve_flow` gives each stage its fingerprint, and with it the directory where its units are committed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from synthgen.config import Config, EngineKind, ModelConfig
+from synthgen.config.resources import project_path
+from synthgen.errors import ConfigError
+from synthgen.ledger.run_dir import PROMPTS, stage_directory
+from synthgen.publish.card import make_card
+from synthgen.records import SCHEMA_VERSION, stable_hex
+from synthgen.stages.base import LLMStage, StageFiles
+
+FINGERPRINTED_MODEL_FIELDS = (
+    "id", "revision", "chat_template", "quantization", "dtype", "kv_cache_dtype", "load_format", "tokenizer",
+    "max_model_len", "lora",
+)  # fmt: skip
+
+
+class Export(Protocol):
+    """Turns the committed units into `dataset/`: see synthgen.export.export_dataset."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class Card(Protocol):
+    """Returns the text of the data set's README.md: see synthgen.publish.card.make_card."""
+
+    def __call__(self, report: Mapping[str, Any], config: Config, dataset: Mapping[str, Any]) -> str: ...
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The stages in the order of the flow, and the export that follows them.
+
+    Attributes:
+        card: writes the page of the data set.
+        check: given the first unit's prompts before an engine starts, raises ConfigError for those that cannot do.
+    """
+
+    stages: Sequence[LLMStage]
+    export: Export
+    card: Card = make_card
+    check: Callable[[pa.Table], None] | None = None
+
+
+@dataclass(frozen=True)
+class ResolvedStage:
+    """A stage with its fingerprint and directories."""
+
+    files: StageFiles
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self.files.stage.name
+
+
+def load_flow(config: Config) -> Flow:
+    """Return the flow of `config.pipeline`: a file of pipelines/, or the path of the user's own `.py` file.
+
+    Raises:
+        ConfigError: there is no such file, or it does not define `build_flow(config) -> Flow`.
+    """
+    name = config.pipeline
+    path = Path(name) if name.endswith(".py") else project_path("pipelines") / f"{name}.py"
+    if not path.is_file():
+        known = sorted(p.stem for p in project_path("pipelines").glob("*.py") if p.stem != "__init__")
+        raise ConfigError(f"pipeline={name!r} is neither one of {', '.join(known)} nor the path of a .py file")
+    module_name = _module_name(name)
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    spec.loader.exec_module(module)
+    build = getattr(module, "build_flow", None)
+    if build is None:
+        raise ConfigError(f"pipeline={name!r}: {path} does not define build_flow(config)")
+    flow: Flow = build(config)
+    return flow
+
+
+def ship_pipeline(config: Config) -> None:
+    """Let replicas on other machines receive stages that the user's own pipeline file defines."""
+    from ray import cloudpickle
+
+    module = sys.modules.get(_module_name(config.pipeline))
+    if module is not None:
+        cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
+
+
+def resolve_flow(flow: Flow) -> list[ResolvedStage]:
+    """Return the stages with fingerprints: each hashes its config, its model and the fingerprints upstream."""
+    resolved: dict[str, ResolvedStage] = {}
+    for stage in flow.stages:
+        upstream = [name for name in stage.inputs if name != PROMPTS]
+        fingerprint = stable_hex(
+            SCHEMA_VERSION,
+            stage.name,
+            dict(stage.fingerprint_fields()),
+            model_fields(stage.model),
+            [resolved[name].fingerprint for name in upstream],
+            digits=12,
+        )
+        inputs = {PROMPTS: PROMPTS} | {name: resolved[name].files.directory for name in upstream}
+        files = StageFiles(stage, stage_directory(stage.name, fingerprint), inputs)
+        resolved[stage.name] = ResolvedStage(files, fingerprint)
+    return list(resolved.values())
+
+
+def model_fields(model: ModelConfig) -> Mapping[str, Any]:
+    """Return what of a model changes its output; parallelism, memory and speed are left out."""
+    fields: dict[str, Any] = {key: getattr(model, key) for key in FINGERPRINTED_MODEL_FIELDS}
+    fields["engine"] = model.engine.value
+    fields["engine_args"] = model.engine_args
+    if model.engine is EngineKind.echo:
+        echo = asdict(model.echo)
+        fields["echo"] = {key: echo[key] for key in ("output_tokens", "long_tail", "judge")}
+    return fields
+
+
+def _module_name(pipeline: str) -> str:
+    return f"synthgen_pipeline_{Path(pipeline).stem}"

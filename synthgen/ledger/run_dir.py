@@ -1,0 +1,367 @@
+"""The run directory: the ledger of which (stage, unit) files exist. Nothing else says what is done.
+
+config.yaml  prompts/  stages/<name>-<fingerprint>/unit-000000.parquet  failures/  dataset/  report.json  status.json
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synthgen.errors import ConfigError, RunFailedError, SynthgenError
+from synthgen.ledger.storage import GuardedStorage, Storage, open_storage
+from synthgen.records import UnitCounts
+
+logger = logging.getLogger(__name__)
+
+PROMPTS = "prompts"
+MANIFEST = "prompts/manifest.json"
+COUNTS_KEY = b"synthgen.counts"
+INPUTS_KEY = b"synthgen.inputs"
+"""In a stage's file: JSON of input name → digest of the file that it was made from."""
+DIGEST_KEY = b"synthgen.digest"
+"""In a table that was read: digest of its file. Never written."""
+UNIT_NAME = re.compile(r"unit-(\d{6,})\.parquet")
+PART_NAME = re.compile(r"unit-(\d{6,})\.(\d+)-(\d+)\.parquet")
+
+
+class CorruptUnitError(SynthgenError):
+    """A unit's file cannot be used: it is torn, or made from an input that has changed. Its work is done again.
+
+    Args:
+        directory, unit: whose file it is.
+        why: what is wrong, as a phrase that follows the file's name.
+        rows: the range of the part, None for the whole unit.
+    """
+
+    def __init__(self, directory: str, unit: int, why: str, rows: tuple[int, int] | None = None) -> None:
+        super().__init__(f"{part_path(directory, unit, rows) if rows else unit_path(directory, unit)} {why}")
+        self.directory = directory
+        self.unit = unit
+        self.why = why
+        self.rows = rows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (CorruptUnitError, (self.directory, self.unit, self.why, self.rows))
+
+
+class StaleUnitError(CorruptUnitError):
+    """A unit's file was made from another version of its input. Reading it again does not help."""
+
+    def __init__(self, directory: str, unit: int, rows: tuple[int, int] | None = None) -> None:
+        super().__init__(directory, unit, "was made from an older version of its input", rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (StaleUnitError, (self.directory, self.unit, self.rows))
+
+
+class RunDir:
+    """One run's directory, local or in an object store. Cheap to make and picklable by its URL."""
+
+    def __init__(self, url: str) -> None:
+        self.storage: Storage = open_storage(url)
+        self.url = self.storage.url
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (RunDir, (self.url,))
+
+    def guard(self, check: Callable[[], None]) -> None:
+        """Let `check` come before every change from now on; it raises where this process may change nothing more."""
+        self.storage = GuardedStorage(self.storage, check)
+
+    def check_writable(self) -> None:
+        """Raise ConfigError unless files can be made here."""
+        try:
+            self.storage.replace("status.json", self.read_or(b"{}\n", "status.json"))
+        except Exception as error:
+            raise ConfigError(
+                f"run.dir={self.url} cannot be written: {describe_os_error(error)}; choose another run.dir"
+            ) from error
+
+    def read_or(self, default: bytes, path: str) -> bytes:
+        """Return the file's bytes, or `default` where there is no such file."""
+        try:
+            return self.storage.read(path)
+        except FileNotFoundError:
+            return default
+
+    def read_json(self, path: str) -> Any:
+        """Return the parsed JSON file, or None where it is absent."""
+        data = self.read_or(b"", path)
+        return json.loads(data) if data.strip() else None
+
+    def write_json(self, path: str, value: Any) -> None:
+        """Write `value` as JSON, whole, over what was there."""
+        text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+        self.storage.replace(path, (text + "\n").encode("utf-8", "backslashreplace"))
+
+    def committed(self, directory: str) -> set[int]:
+        """Return the units whose files are in `directory`; on a local disk, torn files are set aside and left out."""
+        units: set[int] = set()
+        for path in self.storage.list(directory):
+            head, _, name = path.rpartition("/")
+            match = UNIT_NAME.fullmatch(name)
+            if not match or head != directory:
+                continue
+            if self._is_torn(path):
+                self.discard(directory, int(match[1]))
+                continue
+            units.add(int(match[1]))
+        return units
+
+    def read_unit(self, directory: str, unit: int) -> pa.Table:
+        """Return the table of a committed unit; its schema's metadata hold the digest of the file (`digest_of`).
+
+        Raises:
+            FileNotFoundError: it is not committed (or an object store's listing was ahead of its reads).
+            CorruptUnitError: the file is not a whole Parquet file.
+        """
+        return _decode(self.storage.read(unit_path(directory, unit)), directory, unit)
+
+    def read_counts(self, directory: str, unit: int) -> UnitCounts:
+        """Return the numbers that were stored with a committed unit."""
+        path = unit_path(directory, unit)
+        with self._open(path) as source, _reporting_damage(directory, unit, None):
+            return _read_counts(pq.read_metadata(source).metadata)
+
+    def commit_unit(
+        self,
+        directory: str,
+        unit: int,
+        table: pa.Table,
+        counts: UnitCounts | None = None,
+        inputs: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Write a unit's file. Return False where another replica was first: then nothing changed.
+
+        Args:
+            inputs: digests of the files that it was made from, by input name.
+        """
+        return self._create(unit_path(directory, unit), encode_unit(table, counts, inputs))
+
+    def commit_part(
+        self,
+        directory: str,
+        unit: int,
+        rows: tuple[int, int],
+        table: pa.Table,
+        counts: UnitCounts,
+        inputs: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Write the output of some rows of a unit that was split. See `commit_unit`."""
+        return self._create(part_path(directory, unit, rows), encode_unit(table, counts, inputs))
+
+    def read_part(self, directory: str, unit: int, rows: tuple[int, int]) -> tuple[pa.Table, UnitCounts]:
+        """Return what `commit_part` wrote. Raises as `read_unit` does."""
+        table = _decode(self.storage.read(part_path(directory, unit, rows)), directory, unit, rows)
+        return table, _read_counts(table.schema.metadata)
+
+    def parts(self, directory: str) -> dict[int, list[tuple[int, int]]]:
+        """Return the committed parts by unit, as half-open row ranges; torn ones as in `committed`."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for path in self.storage.list(f"{directory}/parts"):
+            match = PART_NAME.fullmatch(path.rpartition("/")[2])
+            if match:
+                unit, rows = int(match[1]), (int(match[2]), int(match[3]))
+                if self._is_torn(path):
+                    self.discard(directory, unit, rows)
+                else:
+                    found.setdefault(unit, []).append(rows)
+        return found
+
+    def write_failures(
+        self, stage: str, unit: int, rows: list[dict[str, Any]], part: tuple[int, int] | None = None
+    ) -> None:
+        """Write what was quarantined in a unit: stage, ids, reason, retryable, message and the input."""
+        lines = [json.dumps(row, ensure_ascii=False, default=str) for row in rows]
+        data = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
+        self.storage.replace(_failures_path(stage, unit, part), data)
+
+    def discard(self, directory: str, unit: int, rows: tuple[int, int] | None = None) -> None:
+        """Take the file of a unit, or of a part of it, out of the ledger; its bytes go to `failures/torn/`."""
+        path = part_path(directory, unit, rows) if rows else unit_path(directory, unit)
+        data = self.read_or(b"", path)
+        self.storage.replace(f"failures/torn/{path.replace('/', '-')}", data)
+        self.storage.delete(path)
+        stage = directory.removeprefix("stages/").rpartition("-")[0]
+        if stage and rows is None:
+            self.storage.delete(_failures_path(stage, unit, None))  # they are found anew
+
+    def set_aside(self, error: CorruptUnitError) -> bool:
+        """Discard the file that `error` is about, unless it can be read now: then it was the reading that went wrong.
+
+        Returns:
+            whether it was discarded.
+        """
+        if not isinstance(error, StaleUnitError) and self.can_be_read(error):
+            return False
+        self.discard(error.directory, error.unit, error.rows)
+        return True
+
+    def can_be_read(self, error: CorruptUnitError) -> bool:
+        """Return whether the file that `error` is about is fine when it is read here and now."""
+        try:
+            if error.rows is None:
+                self.read_unit(error.directory, error.unit)
+            else:
+                self.read_part(error.directory, error.unit, error.rows)
+        except (CorruptUnitError, FileNotFoundError):
+            return False
+        return True
+
+    def _open(self, path: str) -> IO[bytes]:
+        return open(f"{self.url}/{path}", "rb") if self.storage.root else io.BytesIO(self.storage.read(path))
+
+    def _is_torn(self, path: str) -> bool:
+        """Whether a file on a local disk has no whole footer. What else may be wrong shows when it is read."""
+        if self.storage.root is None or _has_footer(f"{self.url}/{path}"):
+            return False
+        logger.warning("%s is torn; it is set aside and made again", path)
+        return True
+
+    def _create(self, path: str, data: bytes) -> bool:
+        try:
+            return self.storage.create(path, data)
+        except OSError as error:
+            raise RunFailedError(
+                f"{self.url}/{path} could not be written: {describe_os_error(error)}; what was committed is kept, "
+                "mend that and start the same command again"
+            ) from error
+
+
+def open_finished_run(url: str | None, command: str) -> tuple[RunDir, dict[str, Any]]:
+    """Return a complete run's directory and its report.
+
+    Raises:
+        ConfigError: no directory was given, there is no run in it, or the run is not complete.
+    """
+    if not url:
+        raise ConfigError(f"{command} needs the run's directory: synthgen {command} run_dir=…")
+    run_dir = RunDir(url)
+    report = run_dir.read_json("report.json")
+    if report is None:
+        found = run_dir.read_json("status.json")
+        why = f"its state is {found.get('state')!r}" if found else "there is no run in it"
+        raise ConfigError(f"run_dir={url} holds no report.json ({why}); finish it with synthgen run run.dir={url} …")
+    return run_dir, report
+
+
+def unit_path(directory: str, unit: int) -> str:
+    """Return the path of a unit's file within the run directory."""
+    return f"{directory}/unit-{unit:06d}.parquet"
+
+
+def part_path(directory: str, unit: int, rows: tuple[int, int]) -> str:
+    """Return the path of the file of a split unit's rows [rows[0], rows[1])."""
+    return f"{directory}/parts/unit-{unit:06d}.{rows[0]}-{rows[1]}.parquet"
+
+
+def stage_directory(name: str, fingerprint: str) -> str:
+    """Return the directory of a stage's files within the run directory."""
+    return f"stages/{name}-{fingerprint}"
+
+
+def encode_unit(table: pa.Table, counts: UnitCounts | None, inputs: Mapping[str, str] | None = None) -> bytes:
+    """Return the bytes of a unit's Parquet file, with the counts and the digests of its inputs in the footer."""
+    metadata: dict[bytes, bytes] = {}
+    if counts:
+        metadata[COUNTS_KEY] = json.dumps(asdict(counts)).encode()
+    if inputs:
+        metadata[INPUTS_KEY] = json.dumps(dict(inputs), sort_keys=True).encode()
+    sink = io.BytesIO()
+    pq.write_table(
+        table.replace_schema_metadata(metadata), sink, compression="zstd", store_schema=True, write_page_checksum=True
+    )
+    return sink.getvalue()
+
+
+def digest_of(table: pa.Table) -> str:
+    """Return the digest of the file that a table was read from (`RunDir.read_unit`), empty for any other table."""
+    metadata: Mapping[bytes, bytes] = table.schema.metadata or {}
+    return metadata.get(DIGEST_KEY, b"").decode()
+
+
+def digests_of(tables: Mapping[str, pa.Table]) -> dict[str, str]:
+    """Return the digests of tables that were read, by name: what `commit_unit` takes as `inputs`."""
+    return {name: digest_of(table) for name, table in tables.items()}
+
+
+def inputs_of(table: pa.Table) -> dict[str, str]:
+    """Return the digests of the files that a stage's table was made from, by input name; empty: it does not say."""
+    inputs: dict[str, str] = json.loads((table.schema.metadata or {}).get(INPUTS_KEY, b"{}"))
+    return inputs
+
+
+def find_stale(tables: Mapping[str, pa.Table]) -> str | None:
+    """Return the name of a table of a unit that was made from another version of one of the others, None if all fit."""
+    for name, table in tables.items():
+        if any(source in tables and digest_of(tables[source]) != digest for source, digest in inputs_of(table).items()):
+            return name
+    return None
+
+
+def describe_os_error(error: BaseException) -> str:
+    """Return one short line for a failed file operation."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error).strip().split("\n", 1)[0]
+
+
+def _has_footer(path: str) -> bool:
+    """Return whether a local file ends as a Parquet file does: footer length that fits, then `PAR1`."""
+    with open(path, "rb") as handle:
+        size = handle.seek(0, os.SEEK_END)
+        if size < 12:
+            return False
+        handle.seek(-8, os.SEEK_END)
+        tail = handle.read(8)
+    return tail[4:] == b"PAR1" and int.from_bytes(tail[:4], "little") <= size - 12
+
+
+def _decode(data: bytes, directory: str, unit: int, rows: tuple[int, int] | None = None) -> pa.Table:
+    with _reporting_damage(directory, unit, rows):
+        table = pq.read_table(pa.BufferReader(data), use_threads=False, page_checksum_verification=True)
+        _read_counts(table.schema.metadata)
+        inputs_of(table)
+    # Never another digest: every unit that was finished before would be stale, and be made again.
+    digest = hashlib.blake2b(data, digest_size=8).hexdigest().encode()
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), DIGEST_KEY: digest})
+
+
+@contextlib.contextmanager
+def _reporting_damage(directory: str, unit: int, rows: tuple[int, int] | None) -> Iterator[None]:
+    """Turn what a damaged file raises, which is errors of every kind, into CorruptUnitError.
+
+    What the machine raises (no memory, a disk that cannot be read) says nothing about the file, and passes.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        line = str(error).strip().split("\n")[0]
+        raise CorruptUnitError(directory, unit, f"is not a whole Parquet file: {line}", rows) from error
+
+
+def _read_counts(metadata: Mapping[bytes, bytes] | None) -> UnitCounts:
+    return UnitCounts(**json.loads((metadata or {}).get(COUNTS_KEY, b"{}")))
+
+
+def _failures_path(stage: str, unit: int, part: tuple[int, int] | None) -> str:
+    return f"failures/{stage}/unit-{unit:06d}{f'.{part[0]}-{part[1]}' if part else ''}.jsonl"

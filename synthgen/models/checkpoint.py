@@ -1,0 +1,127 @@
+"""Where a model's numbers come from: the catalog, a built-in, a directory, an object store or the Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from omegaconf import MISSING
+
+from synthgen.config import ModelConfig
+from synthgen.errors import ConfigError
+from synthgen.models.architecture import Architecture, read_architecture
+
+_GIVE_NUMBERS = "give its config.json's numbers as model.architecture, or take a directory that holds the checkpoint"
+
+
+def resolve_architecture(model: ModelConfig) -> Architecture:
+    """Return the shape of `model`'s checkpoint.
+
+    `model.architecture` goes first; what it leaves out is read from the checkpoint's `config.json`. Only that one file
+    is ever fetched.
+
+    Raises:
+        ConfigError: there is no such file, it cannot be reached, or its numbers cannot be used.
+    """
+    config: Mapping[str, Any] = model.architecture
+    source = f"the catalog's architecture of {model.name}"
+    if not (config.get("hidden_size") or config.get("text_config")):
+        source, found = _read_config(model)
+        config = {**found, **model.architecture}
+    return read_architecture(config, dtype=model.dtype, quantization=model.quantization, source=source)
+
+
+def _read_config(model: ModelConfig) -> tuple[str, Mapping[str, Any]]:
+    model_id = model.id
+    if model_id in (MISSING, ""):
+        raise ConfigError(
+            "model.id is not set; give a Hub id or a directory, such as generators.main.model.id=org/name"
+        )
+    if model_id.startswith("builtin:"):
+        from synthgen.models.tiny import ensure_builtin_model
+
+        path = ensure_builtin_model(model_id) / "config.json"
+    elif "://" in model_id:
+        return _read_remote(model_id)
+    elif Path(model_id).expanduser().is_dir():
+        path = Path(model_id).expanduser() / "config.json"
+    elif model_id.startswith(("/", "./", "../", "~")):
+        raise ConfigError(f"model.id={model_id} is not a directory")
+    else:
+        path = _fetch_from_hub(model)
+    try:
+        return str(path), _parse(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ConfigError(f"model.id={model_id}: cannot read {path} ({error.strerror}); {_GIVE_NUMBERS}") from error
+
+
+def _parse(data: bytes, source: str) -> Mapping[str, Any]:
+    try:
+        parsed = json.loads(data)
+    except ValueError as error:
+        raise ConfigError(f"{source} is not JSON ({error})") from error
+    if not isinstance(parsed, dict):
+        raise ConfigError(f"{source} holds no JSON object")
+    return parsed
+
+
+def _read_remote(url: str) -> tuple[str, Mapping[str, Any]]:
+    from pyarrow import ArrowException
+    from pyarrow.fs import FileSystem
+
+    source = f"{url.rstrip('/')}/config.json"
+    try:
+        filesystem, path = FileSystem.from_uri(source)
+        with filesystem.open_input_stream(path) as stream:
+            return source, _parse(stream.read(), source)
+    except (OSError, ArrowException) as error:
+        raise ConfigError(f"model.id={url}: cannot read {source} ({_first_line(error)}); {_GIVE_NUMBERS}") from error
+
+
+def _fetch_from_hub(model: ModelConfig) -> Path:
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+
+    repo, _, kind = model.id.partition(":")
+    if kind:
+        raise ConfigError(f"model.id={model.id}: a GGUF file has no config.json; {_GIVE_NUMBERS}")
+    if repo.count("/") != 1:
+        raise ConfigError(f"model.id={model.id} is neither a Hub id (org/name) nor a directory")
+    try:
+        cached = try_to_load_from_cache(repo, "config.json", revision=model.revision)
+        if isinstance(cached, str):
+            return Path(cached)
+        _check_reachable(constants.ENDPOINT, model.id)
+        return Path(hf_hub_download(repo, "config.json", revision=model.revision))
+    except GatedRepoError as error:
+        raise ConfigError(
+            f"model.id={repo} asks you to accept its terms: do so at {constants.ENDPOINT}/{repo}, then set HF_TOKEN"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ConfigError(
+            f"model.id={repo}: the Hub has no such model, or HF_TOKEN may not see it; check the name"
+        ) from error
+    except (EntryNotFoundError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"model.id={repo}: its config.json cannot be fetched ({_first_line(error)}); {_GIVE_NUMBERS}"
+        ) from error
+
+
+def _check_reachable(endpoint: str, model_id: str) -> None:
+    """Fail at once on a machine without a network: the Hub's client would try for half a minute."""
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return
+    host = urlparse(endpoint).hostname or endpoint
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError as error:
+        raise ConfigError(f"model.id={model_id}: {host} cannot be reached from here; {_GIVE_NUMBERS}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n", 1)[0][:200]

@@ -1,0 +1,235 @@
+"""What a user sees of a run in progress: a live panel on a terminal, one line per interval elsewhere, `status.json`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from synthgen.errors import SynthgenError
+from synthgen.ledger.run_dir import RunDir, describe_os_error
+from synthgen.observe.snapshot import Snapshot, StageTotals
+
+logger = logging.getLogger(__name__)
+
+STATUS_EVERY_S = 3.0
+RATE_WINDOW_S = 60.0
+LIVE_WINDOW_S = 15.0
+PANEL_WIDTH = 120
+
+
+class ProgressView:
+    """Shows snapshots of a run.
+
+    Args:
+        run_dir: `status.json` is written here, whole, every few seconds.
+        interval_s: time between lines where the output is not a terminal, s.
+        quiet: show nothing (`status.json` is written all the same).
+    """
+
+    def __init__(self, run_dir: RunDir, interval_s: float, *, quiet: bool = False) -> None:
+        self._run_dir = run_dir
+        self._interval_s = interval_s
+        self._quiet = quiet
+        self._live: Any = None
+        self._shown_at = time.monotonic()
+        self._written_at = 0.0
+        self._history: deque[tuple[float, dict[str, tuple[int, int, int]]]] = deque()
+        self._live_tokens: deque[tuple[float, int]] = deque()
+        self._series: list[dict[str, Any]] = []
+        self._last: Snapshot | None = None
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Keep the panel on the terminal for the length of the block."""
+        self._shown_at = time.monotonic()
+        if self._quiet or not sys.stdout.isatty():
+            yield
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(console=Console(), refresh_per_second=4, transient=True) as live:
+            self._live = live
+            try:
+                yield
+            finally:
+                self._live = None
+
+    @property
+    def series(self) -> list[dict[str, Any]]:
+        """Throughput over time: at most a few hundred points of elapsed_s and tokens/s per stage."""
+        return self._series
+
+    def observe(self, snapshot: Snapshot) -> None:
+        """Take in a snapshot, and show it if it is time to."""
+        now = time.monotonic()
+        self._last = snapshot
+        self._history.append((now, {name: _numbers(totals) for name, totals in snapshot.stages.items()}))
+        while len(self._history) > 2 and now - self._history[0][0] > RATE_WINDOW_S:
+            self._history.popleft()
+        self._live_tokens.append((now, sum(replica["output_tokens"] for replica in snapshot.replicas)))
+        while len(self._live_tokens) > 2 and now - self._live_tokens[0][0] > LIVE_WINDOW_S:
+            self._live_tokens.popleft()
+        if self._live is not None:
+            self._live.update(self._panel(snapshot))
+        elif not self._quiet and now - self._shown_at >= self._interval_s:
+            self._shown_at = now
+            print(self._line(snapshot), flush=True)
+        if now - self._written_at >= STATUS_EVERY_S:
+            self._written_at = now
+            self._extend_series(snapshot)
+            self.write_status("running")
+
+    def write_status(self, state: str, message: str = "") -> None:
+        """Write `status.json`: state is ingesting, running, exporting, complete, stopped or failed."""
+        snapshot = self._last
+        if snapshot is not None and state == "exporting":  # the last units came after the last point
+            self._extend_series(snapshot)
+        status: dict[str, Any] = {
+            "state": state,
+            "message": message,
+            "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        if snapshot is not None:
+            status |= {
+                "elapsed_s": round(snapshot.elapsed_s, 1),
+                "gpu_hours": round(snapshot.gpu_hours, 4),
+                "tokens_per_s": round(self._live_rate(), 1),
+                "stages": {name: self._stage_status(name, totals) for name, totals in snapshot.stages.items()},
+                "replicas": snapshot.replicas,
+                "eta_s": self._eta_s(snapshot),
+            }
+        try:
+            self._run_dir.write_json("status.json", status)
+        except SynthgenError:
+            raise
+        except Exception as error:  # of a disk that is full or a store that is away: no reason to end a run
+            logger.warning("status.json was not written: %s", describe_os_error(error))
+
+    def _stage_status(self, name: str, totals: StageTotals) -> dict[str, Any]:
+        return {
+            "directory": totals.directory,
+            "units": totals.units,
+            "done": totals.done,
+            "reused": totals.reused,
+            "rows": totals.counts.rows,
+            "failed_rows": totals.counts.failed_rows,
+            "failures": totals.counts.failures,
+            "input_tokens": totals.counts.input_tokens,
+            "output_tokens": totals.counts.output_tokens,
+            "tokens_per_s": round(self._rate(name, 2), 1),
+            "units_per_s": round(self._rate(name, 0), 4),
+        }
+
+    def _rate(self, name: str, field: int) -> float:
+        """Return units (0), rows (1) or output tokens (2) per second over the last minute."""
+        if len(self._history) < 2:
+            return 0.0
+        (t0, first), (t1, last) = self._history[0], self._history[-1]
+        if t1 <= t0 or name not in first:
+            return 0.0
+        return (last[name][field] - first[name][field]) / (t1 - t0)
+
+    def _eta_s(self, snapshot: Snapshot) -> float | None:
+        """Return the expected time to the last commit, None before a rate is known."""
+        waits = []
+        for name, totals in snapshot.stages.items():
+            left = totals.units - totals.done
+            if left:
+                rate = self._rate(name, 0) or (totals.done - totals.reused) / max(snapshot.elapsed_s, 1e-9)
+                if rate <= 0:
+                    return None
+                waits.append(left / rate)
+        return round(max(waits, default=0.0), 1)
+
+    def _line(self, snapshot: Snapshot) -> str:
+        parts = [
+            f"{name} {totals.done}/{totals.units} units, {totals.counts.rows} rows, "
+            f"{self._rate(name, 2):.0f} tok/s, {totals.counts.failed_rows} failed"
+            for name, totals in snapshot.stages.items()
+        ]
+        parts.append(f"{self._live_rate():.0f} tok/s now, {', '.join(_replica_states(snapshot))}")
+        return f"[{format_duration(snapshot.elapsed_s)}] {' | '.join(parts)} | ETA {self._eta_text(snapshot)}"
+
+    def _eta_text(self, snapshot: Snapshot) -> str:
+        eta = self._eta_s(snapshot)
+        return "-" if eta is None else format_duration(eta)
+
+    def _panel(self, snapshot: Snapshot) -> Any:
+        from rich.panel import Panel
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, expand=True, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+        table.add_column("stage", overflow="fold", max_width=28)
+        table.add_column("", ratio=1, min_width=8)
+        for title in ("units", "rows", "tokens/s", "failed"):
+            table.add_column(title, justify="right", no_wrap=True)
+        for name, totals in snapshot.stages.items():
+            failed = totals.counts.failed_rows
+            table.add_row(
+                Text(name),
+                ProgressBar(total=max(1, totals.units), completed=totals.done),
+                f"{totals.done:,}/{totals.units:,}",
+                f"{totals.counts.rows:,}",
+                f"{self._rate(name, 2):,.0f}",
+                Text(f"{failed:,}", style="red" if failed else ""),
+            )
+        footer = [f"{format_duration(snapshot.elapsed_s)} elapsed", f"ETA {self._eta_text(snapshot)}"]
+        footer += [f"{self._live_rate():,.0f} tokens/s now", *_replica_states(snapshot)]
+        return Panel(
+            table,
+            title=Text(f"synthgen · {_shorten(self._run_dir.url)}"),
+            subtitle=Text(" · ".join(footer)),
+            width=min(PANEL_WIDTH, self._console_width()),
+        )
+
+    def _console_width(self) -> int:
+        width: int = self._live.console.width
+        return width
+
+    def _live_rate(self) -> float:
+        """Return the replicas' output tokens per second, units that are not committed yet included."""
+        points = self._live_tokens
+        begun = next((index for index, (_, tokens) in enumerate(points) if tokens), 0)
+        (t0, n0), (t1, n1) = points[max(0, begun - 1)], points[-1]
+        return max(0.0, (n1 - n0) / (t1 - t0)) if t1 > t0 else 0.0
+
+    def _extend_series(self, snapshot: Snapshot) -> None:
+        rates = {name: round(self._rate(name, 2), 1) for name in snapshot.stages}
+        self._series.append({"elapsed_s": round(snapshot.elapsed_s, 1), "tokens_per_s": rates})
+        if len(self._series) > 400:
+            self._series = self._series[::2]
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration as `1h02m`, `3m04s` or `5s`."""
+    total = int(seconds)
+    if total >= 3600:
+        return f"{total // 3600}h{total % 3600 // 60:02d}m"
+    return f"{total // 60}m{total % 60:02d}s" if total >= 60 else f"{total}s"
+
+
+def _replica_states(snapshot: Snapshot) -> list[str]:
+    """Return such as `["2/4 replicas ready", "1 loading", "1 waiting for resources"]`."""
+    states = Counter(replica["state"] for replica in snapshot.replicas)
+    ready = states.pop("ready", 0)
+    return [
+        f"{ready}/{len(snapshot.replicas)} replicas ready",
+        *(f"{n} {state}" for state, n in sorted(states.items())),
+    ]
+
+
+def _shorten(url: str, width: int = 56) -> str:
+    return url if len(url) <= width else f"…{url[1 - width :]}"
+
+
+def _numbers(totals: StageTotals) -> tuple[int, int, int]:
+    return totals.done, totals.counts.rows, totals.counts.output_tokens

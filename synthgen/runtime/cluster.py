@@ -1,0 +1,97 @@
+"""Ray: embedded in this process by default, a cluster through RAY_ADDRESS, `cluster.address` or `ray job submit`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from synthgen.config import ClusterConfig
+from synthgen.errors import ConfigError, RunFailedError
+from synthgen.planning import resolve_cluster
+from synthgen.runtime.pools import QUIET
+
+logger = logging.getLogger(__name__)
+
+
+def find_address(cluster: ClusterConfig) -> str | None:
+    """Return the address of the cluster that a run is for, None for Ray inside this process."""
+    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    return None if address in (None, "", "local") else address
+
+
+@contextlib.contextmanager
+def live_cluster(cluster: ClusterConfig) -> Iterator[None]:
+    """Connect to Ray already while planning, where `cluster.auto` is to be read from a cluster that runs."""
+    if not cluster.auto or find_address(cluster) is None:
+        yield
+        return
+    with connect_ray(cluster, cpus_needed=1):
+        yield
+
+
+def read_cluster(cluster: ClusterConfig) -> ClusterConfig:
+    """Return `cluster` with its nodes and GPUs as the connected Ray cluster reports them, where `auto` asks for it."""
+    if not cluster.auto or find_address(cluster) is None:
+        return cluster
+    import ray
+
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return resolve_cluster(cluster, [node["Resources"] for node in nodes if node["Alive"]])
+
+
+@contextlib.contextmanager
+def connect_ray(cluster: ClusterConfig, *, cpus_needed: float) -> Iterator[None]:
+    """Connect to Ray for the length of a run, and leave nothing behind.
+
+    Args:
+        cluster: where; an embedded Ray gets `cluster.num_cpus` logical CPUs.
+        cpus_needed: logical CPUs without which no replica could be placed; an embedded Ray gets at least so many.
+
+    Raises:
+        ConfigError: the address does not answer.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    address = find_address(cluster)
+    if ray.is_initialized():  # the caller's own (tests, notebooks): it stays
+        yield
+        return
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, configure_logging=False)
+        else:
+            # A new local cluster has token authentication on by default, and Ray announces that at every start.
+            logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+            cpus = cluster.num_cpus or max(os.cpu_count() or 1, int(-(-cpus_needed // 1)))
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                # Ray 2.60 hands this path to a shell as it is (runtime_env/context.py): it may hold spaces.
+                runtime_env={"py_executable": shlex.quote(sys.executable)},
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                configure_logging=False,
+            )
+    except (ConnectionError, ValueError, TimeoutError) as error:
+        raise ConfigError(
+            f"cluster.address={address}: Ray does not answer there ({_one_line(error)}); "
+            "unset RAY_ADDRESS to run on this machine, or start Ray with: ray start --head"
+        ) from error
+    except RuntimeError as error:
+        raise RunFailedError(f"Ray did not start: {_one_line(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _one_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0][:300]

@@ -1,0 +1,158 @@
+"""What a run directory and its prompt source tell `plan`: units done, prompt lengths, and what finished units measured.
+
+Reads files only: no Ray, no engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from synthgen.config import ClusterConfig, Config
+from synthgen.errors import ConfigError
+from synthgen.flow import ResolvedStage, load_flow, resolve_flow
+from synthgen.ledger.run_dir import MANIFEST, PROMPTS, RunDir
+from synthgen.planning import StageLedger
+from synthgen.planning.hardware import resolve_cluster
+from synthgen.prompts import PromptSource
+from synthgen.records import UnitCounts, add_counts
+
+CALIBRATION = "calibration.json"
+SAMPLE_PROMPTS = 1000
+SAMPLE_UNITS = 32
+CHARS_PER_TOKEN = 4.0
+"""English text in the vocabularies of current models; other languages take more tokens."""
+
+
+def read_ledger(config: Config) -> dict[str, StageLedger]:
+    """Return what is known of every stage of `config` before it runs, by stage name.
+
+    Raises:
+        ConfigError: the prompt source cannot be read.
+    """
+    run_dir = RunDir(config.run.dir)
+    manifest = run_dir.read_json(MANIFEST)
+    stages = resolve_flow(load_flow(config))
+    if manifest and manifest["fingerprint"] == PromptSource(config.prompts).fingerprint():
+        unit_rows: list[int] = manifest["unit_rows"]
+        sample = run_dir.read_unit(PROMPTS, 0)
+        total: int | None = sum(unit_rows)
+    else:
+        sample, total = _sample_source(config)
+        full, rest = divmod(total or 0, config.run.unit_size)
+        unit_rows = [config.run.unit_size] * full + ([rest] if rest else [])
+    tokens = _mean_characters(sample) / CHARS_PER_TOKEN
+    calibration = read_calibration(run_dir, stages, config.cluster)
+    return {
+        stage.name: _calibrate(_stage_ledger(run_dir, stage, unit_rows, tokens), calibration.get(stage.name))
+        for stage in stages
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class StageCalibration:
+    """What some units of a stage measured: means per request and completion, and the speed of one replica.
+
+    Attributes:
+        fingerprint: of the stage; another one may write other lengths.
+        input_tokens: of a request's prompt. output_tokens: of a completion.
+        output_tokens_per_s: of one replica, all stages of its pool together.
+        gpu: kind of GPU, empty on a CPU. gpus: per replica.
+    """
+
+    model: str
+    fingerprint: str
+    requests: int
+    completions: int
+    input_tokens: float | None
+    output_tokens: float | None
+    output_tokens_per_s: float | None
+    gpu: str
+    gpus: int
+
+
+def read_calibration(
+    run_dir: RunDir, stages: Sequence[ResolvedStage], cluster: ClusterConfig
+) -> dict[str, StageCalibration]:
+    """Return what `synthgen calibrate` measured for these stages; the speed is left out on another kind of GPU."""
+    stored = run_dir.read_json(CALIBRATION)
+    entries = {name: StageCalibration(**entry) for name, entry in (stored or {}).get("stages", {}).items()}
+    current = {stage.name: stage.fingerprint for stage in stages}
+    gpu = resolve_cluster(cluster).gpu.name if entries else ""
+    return {
+        name: entry if entry.gpu == gpu else replace(entry, output_tokens_per_s=None)
+        for name, entry in entries.items()
+        if current.get(name) == entry.fingerprint
+    }
+
+
+def _calibrate(ledger: StageLedger, measured: StageCalibration | None) -> StageLedger:
+    """Return a stage's ledger; what its own finished units have not measured is taken from the calibration."""
+    if measured is None or ledger.output_tokens is not None:
+        return ledger
+    return replace(
+        ledger,
+        input_tokens=measured.input_tokens,
+        output_tokens=measured.output_tokens,
+        output_tokens_per_s=measured.output_tokens_per_s,
+        per_replica=True,
+    )
+
+
+def _stage_ledger(run_dir: RunDir, stage: ResolvedStage, unit_rows: Sequence[int], tokens: float) -> StageLedger:
+    done = sorted(unit for unit in run_dir.committed(stage.files.directory) if unit < len(unit_rows))
+    counts = [run_dir.read_counts(stage.files.directory, unit) for unit in done[:SAMPLE_UNITS]]
+    total = add_counts(counts) if counts else UnitCounts()
+    busy = total.ended_at - total.started_at
+    good = total.rows - total.failed_rows
+    return StageLedger(
+        units_total=len(unit_rows),
+        units_done=len(done),
+        prompts_total=sum(unit_rows),
+        prompts_done=sum(unit_rows[unit] for unit in done),
+        prompt_tokens=tokens,
+        input_tokens=total.input_tokens / total.requests if total.requests else None,
+        output_tokens=total.output_tokens / good if good > 0 else None,
+        output_tokens_per_s=total.output_tokens / busy if busy > 0 and good > 0 else None,
+    )
+
+
+def _sample_source(config: Config) -> tuple[pa.Table, int | None]:
+    """Return the first prompts of the source, and how many it holds, or None where that takes reading all of it."""
+    limit = config.prompts.limit
+    size = min(SAMPLE_PROMPTS, limit) if limit else SAMPLE_PROMPTS
+    source = PromptSource(replace(config.prompts, limit=size))
+    # Closed at once: a half-read source has reader threads, and the interpreter must not end under them.
+    with contextlib.closing(source.tables(rows_per_table=size)) as tables:  # type: ignore[type-var]
+        table = next(tables, None)
+    if table is None:
+        raise ConfigError(f"prompts.path={config.prompts.path} holds no usable prompt")
+    if table.num_rows < size or limit == size:
+        return table, table.num_rows
+    counted = _count_rows(Path(config.prompts.path))
+    return table, min(counted, limit) if counted and limit else counted or limit
+
+
+def _count_rows(path: Path) -> int | None:
+    if path.suffix == ".jsonl" and path.is_file():
+        with open(path, "rb") as handle:
+            return sum(chunk.count(b"\n") for chunk in iter(lambda: handle.read(1 << 20), b""))
+    if path.suffix == ".parquet" and path.is_file():
+        import pyarrow.parquet as pq
+
+        return int(pq.read_metadata(path).num_rows)
+    return None
+
+
+def _mean_characters(prompts: pa.Table) -> float:
+    if not prompts.num_rows:
+        return 0.0
+    turns = pc.list_flatten(prompts["messages"])
+    contents = pc.struct_field(turns, "content")
+    characters: int = pc.sum(pc.utf8_length(contents)).as_py() or 0
+    return characters / max(1, int(prompts.num_rows))

@@ -1,0 +1,331 @@
+"""A replica: one engine, and the tasks that it runs. In: a task. Out: counts; the rows go from file to file.
+
+`Replica` is an ordinary class with async methods; `synthgen.runtime.pools` makes a Ray actor of it. Everything that
+blocks (files, stages, tokenization) runs in threads, so that the event loop only feeds the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from synthgen.config import ModelConfig
+from synthgen.engines import make_engine
+from synthgen.engines.base import Engine, EngineInfo
+from synthgen.errors import RequestError, RunFailedError
+from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir, StaleUnitError, digests_of, inputs_of
+from synthgen.records import Completion, Outcome, Request, RequestFailure, UnitCounts, add_counts
+from synthgen.runtime.scheduler import Task
+from synthgen.stages.base import LLMStage, StageFiles
+
+logger = logging.getLogger(__name__)
+
+KILLS_ENGINE = "kills_engine"
+READ_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a replica lives: the node, and the ids of the GPUs on it that Ray gave it."""
+
+    node_id: str
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaInfo:
+    """What a replica's engine says of itself, and its process."""
+
+    engine: EngineInfo
+    host: str
+    pid: int
+    start_s: float
+
+
+@dataclass(slots=True)
+class Progress:
+    """A replica's running totals since it started.
+
+    Attributes:
+        waiting_s: time with nothing to do after the first task, s.
+        heartbeat: of the engine (`Engine.heartbeat`).
+    """
+
+    completions: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    outstanding: int = 0
+    busy_s: float = 0.0
+    waiting_s: float = 0.0
+    heartbeat: float = 0.0
+
+    @property
+    def signs_of_life(self) -> tuple[int, float]:
+        """What changes while the replica gets on with its work."""
+        return self.completions, self.heartbeat
+
+
+@dataclass(slots=True)
+class _Served:
+    """What serving a unit's requests gave, follow-ups included."""
+
+    requests: list[Request]
+    outcomes: list[Outcome]
+    counts: UnitCounts = field(default_factory=UnitCounts)
+
+
+class Replica:
+    """Hosts one engine for the stages of one pool."""
+
+    def __init__(
+        self, run_url: str, model: ModelConfig, stages: Mapping[str, StageFiles], log_path: str | None, name: str
+    ) -> None:
+        if log_path:
+            _redirect_output(log_path)
+        self._run_dir = RunDir(run_url)
+        self._stages = stages
+        self._name = name
+        self._engine: Engine = make_engine(model)
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="unit")
+        self._progress = Progress()
+        self._open = 0
+        self._changed_at = 0.0
+
+    async def start(self) -> ReplicaInfo:
+        """Load the engine. Raises what `Engine.start` raises."""
+        began = time.monotonic()
+        info = await self._engine.start()
+        return ReplicaInfo(info, socket.gethostname(), os.getpid(), time.monotonic() - began)
+
+    async def run(self, task: Task) -> UnitCounts:
+        """Run a task and commit its file.
+
+        Raises:
+            EngineDeadError: the engine is gone, and with it this replica.
+            CorruptUnitError: an input file cannot be read.
+        """
+        self._note_open(+1)
+        try:
+            return await self._run(task)
+        finally:
+            self._note_open(-1)
+
+    async def hello(self) -> Place:
+        """Return where the replica was placed: the answer says that it was."""
+        return _find_place()
+
+    async def progress(self) -> Progress:
+        """Return the running totals."""
+        self._settle_clock()
+        self._progress.heartbeat = self._engine.heartbeat()
+        return self._progress
+
+    async def close(self) -> Progress:
+        """Free the engine and return the final totals."""
+        self._settle_clock()
+        await self._engine.close()
+        return self._progress
+
+    async def _run(self, task: Task) -> UnitCounts:
+        files = self._stages[task.stage]
+        if task.merge:
+            merged: UnitCounts = await self._in_thread(self._merge, files, task)
+            return merged
+        tables = await self._in_thread(self._read_inputs, files, task)
+        requests = await self._in_thread(files.stage.prepare, tables)
+        if task.quarantine:
+            message = f"the engine died {task.deaths} times while serving this prompt"
+            outcomes: list[Outcome] = [RequestFailure(KILLS_ENGINE, message) for _ in requests]
+            served = _Served(requests, outcomes)
+        else:
+            served = await self._serve(files.stage, requests)
+        counts: UnitCounts = await self._in_thread(self._commit, files, task, tables, served)
+        return counts
+
+    async def _serve(self, stage: LLMStage, requests: list[Request]) -> _Served:
+        encoded = await self._in_thread(self._engine.encode, requests)
+        totals: Counter[str] = Counter()
+        began = time.time()
+
+        async def serve(index: int) -> tuple[Request, Outcome]:
+            item = encoded[index]
+            request = requests[index]
+            while True:
+                if isinstance(item, RequestFailure):
+                    return request, item
+                try:
+                    completions = await self._engine.generate(item)
+                except RequestError as error:
+                    return request, RequestFailure(error.reason, str(error), error.retryable)
+                self._count(totals, completions)
+                follow_up = stage.follow_up(request, completions)
+                if follow_up is None:
+                    return request, completions
+                request = follow_up
+                item = (await self._in_thread(self._engine.encode, [follow_up]))[0]
+
+        tasks = [asyncio.ensure_future(serve(index)) for index in range(len(requests))]
+        try:
+            results = await asyncio.gather(*tasks)
+        except BaseException:
+            for pending in tasks:
+                pending.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+        counts = UnitCounts(
+            requests=totals["requests"],
+            input_tokens=totals["input"],
+            cached_input_tokens=totals["cached"],
+            output_tokens=totals["output"],
+            started_at=began,
+            ended_at=time.time(),
+        )
+        return _Served([request for request, _ in results], [outcome for _, outcome in results], counts)
+
+    def _count(self, totals: Counter[str], completions: Sequence[Completion]) -> None:
+        first = completions[0]
+        output = sum(completion.output_tokens for completion in completions)
+        totals["requests"] += 1
+        totals["input"] += first.prompt_tokens
+        totals["cached"] += first.cached_tokens
+        totals["output"] += output
+        progress = self._progress
+        progress.completions += len(completions)
+        progress.input_tokens += first.prompt_tokens
+        progress.output_tokens += output
+
+    def _read_inputs(self, files: StageFiles, task: Task) -> dict[str, pa.Table]:
+        tables: dict[str, pa.Table] = {}
+        for name, directory in files.inputs.items():
+            tables[name] = self._read_patiently(directory, task.unit)
+        if task.rows is not None:
+            low, high = task.rows
+            tables[PROMPTS] = tables[PROMPTS].slice(low, high - low)
+            wanted = tables[PROMPTS]["prompt_id"]
+            for name, table in tables.items():
+                if name != PROMPTS:
+                    tables[name] = table.filter(pa.compute.is_in(table["prompt_id"], wanted.combine_chunks()))
+        return tables
+
+    def _read_patiently(self, directory: str, unit: int) -> pa.Table:
+        table: pa.Table = _retry_missing(
+            lambda: self._run_dir.read_unit(directory, unit),
+            CorruptUnitError(directory, unit, "was committed but cannot be found"),
+        )
+        return table
+
+    def _commit(self, files: StageFiles, task: Task, tables: Mapping[str, pa.Table], served: _Served) -> UnitCounts:
+        table = files.stage.collect(tables, served.requests, served.outcomes)
+        if table.schema != files.stage.schema:
+            table = table.cast(files.stage.schema)
+        counts = _with_rows(served.counts, table)
+        failures = _describe_failures(files.stage.name, task, served)
+        if failures:
+            self._run_dir.write_failures(files.stage.name, task.unit, failures, task.rows)
+        inputs = digests_of(tables)
+        if task.rows is None:
+            self._run_dir.commit_unit(files.directory, task.unit, table, counts, inputs)
+        else:
+            self._run_dir.commit_part(files.directory, task.unit, task.rows, table, counts, inputs)
+        return counts
+
+    def _merge(self, files: StageFiles, task: Task) -> UnitCounts:
+        inputs = digests_of({name: self._read_patiently(path, task.unit) for name, path in files.inputs.items()})
+        tables, counts = [], []
+        for rows in task.parts:
+            table, part_counts = self._read_part(files.directory, task.unit, rows)
+            if inputs_of(table) != inputs:
+                raise StaleUnitError(files.directory, task.unit, rows)
+            tables.append(table.replace_schema_metadata(None))
+            counts.append(part_counts)
+        self._run_dir.commit_unit(files.directory, task.unit, pa.concat_tables(tables), add_counts(counts), inputs)
+        return UnitCounts()  # the parts were counted when they were committed
+
+    def _read_part(self, directory: str, unit: int, rows: tuple[int, int]) -> tuple[pa.Table, UnitCounts]:
+        part: tuple[pa.Table, UnitCounts] = _retry_missing(
+            lambda: self._run_dir.read_part(directory, unit, rows),
+            CorruptUnitError(directory, unit, "was committed but cannot be found", rows),
+        )
+        return part
+
+    async def _in_thread(self, function: Any, *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+    def _note_open(self, change: int) -> None:
+        self._settle_clock()
+        self._changed_at = time.monotonic()  # the clock begins with the first task
+        self._open += change
+        self._progress.outstanding = self._open
+
+    def _settle_clock(self) -> None:
+        now = time.monotonic()
+        if not self._changed_at:
+            return
+        if self._open:
+            self._progress.busy_s += now - self._changed_at
+        else:
+            self._progress.waiting_s += now - self._changed_at
+        self._changed_at = now
+
+
+def _retry_missing(read: Callable[[], Any], give_up: CorruptUnitError) -> Any:
+    """Read what the scheduler says is there; a shared file system may show it a little later."""
+    for attempt in range(READ_TRIES):
+        try:
+            return read()
+        except FileNotFoundError:
+            time.sleep(0.1 * 2**attempt)
+    raise give_up
+
+
+def _with_rows(counts: UnitCounts, table: pa.Table) -> UnitCounts:
+    errors = Counter(error for error in table["error"].to_pylist() if error is not None)
+    return replace(counts, rows=table.num_rows, failed_rows=sum(errors.values()), failures=dict(errors))
+
+
+def _describe_failures(stage: str, task: Task, served: _Served) -> list[dict[str, Any]]:
+    return [
+        {
+            "stage": stage,
+            "unit": task.unit,
+            "request_id": request.request_id,
+            "reason": outcome.reason,
+            "message": outcome.message,
+            "retryable": outcome.retryable,
+            "input": list(request.messages),
+        }
+        for request, outcome in zip(served.requests, served.outcomes, strict=True)
+        if isinstance(outcome, RequestFailure)
+    ]
+
+
+def _redirect_output(log_path: str) -> None:
+    """Send this process's and its children's output to a file: the libraries' chatter is kept and not shown."""
+    os.makedirs(os.path.dirname(log_path), exist_ok=True)
+    descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _find_place() -> Place:
+    import ray
+
+    try:
+        context = ray.get_runtime_context()
+        return Place(context.get_node_id(), tuple(context.get_accelerator_ids().get("GPU", ())))
+    except Exception as error:
+        raise RunFailedError(f"a replica runs outside Ray: {error}") from error

@@ -1,0 +1,149 @@
+"""`run`: the whole way from a configuration to a dataset, once. Starting it again goes on where it ended."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from synthgen.config import Config
+from synthgen.config.saved import dump_config
+from synthgen.flow import Flow, ResolvedStage, load_flow, resolve_flow
+from synthgen.ledger.ingest import PromptLedger, ingest_prompts
+from synthgen.ledger.read_ahead import read_ahead
+from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir, StaleUnitError, find_stale
+from synthgen.observe.report import make_report, stage_report
+from synthgen.observe.view import write_page
+from synthgen.planning import plan_pools
+from synthgen.publish.licences import check_licences
+from synthgen.records import Tables
+from synthgen.runtime.cluster import live_cluster, read_cluster
+from synthgen.runtime.session import Session
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: Config, *, quiet: bool = False) -> dict[str, Any]:
+    """Run `config` to its end and return the report (also in `<run.dir>/report.json`).
+
+    Raises:
+        ConfigError: it cannot work. RunFailedError: it broke. RunStoppedError: it was stopped. Whatever was committed
+            is kept, and the same call goes on from it.
+    """
+    flow = load_flow(config)
+    stages = resolve_flow(flow)
+    with live_cluster(config.cluster):
+        return _run_planned(config, flow, stages, quiet=quiet)
+
+
+def _run_planned(config: Config, flow: Flow, stages: Sequence[ResolvedStage], *, quiet: bool) -> dict[str, Any]:
+    plan = plan_pools(config, read_cluster(config.cluster), stages={s.name: s.files.stage.model for s in stages})
+    for warning in check_licences(config).warnings:
+        print(f"synthgen: warning: {warning}", file=sys.stderr, flush=True)
+    with Session(config, quiet=quiet) as session:
+        started = datetime.now(UTC)
+        began = time.monotonic()
+        session.view.write_status("ingesting")
+        prompts = ingest_prompts(session.run_dir, config)
+        session.run_dir.storage.replace("config.yaml", dump_config(config).encode("utf-8", "backslashreplace"))
+        if flow.check is not None:
+            flow.check(session.run_dir.read_unit(PROMPTS, 0))
+        execution = session.execute(stages, plan, prompts.unit_rows)
+        session.lease.check()
+        session.view.write_status("exporting")
+        report = _export(config, flow, stages, prompts, session.run_dir, execution.reused)
+        report |= {
+            "run_dir": session.run_dir.url,
+            "started_at": started.isoformat(timespec="seconds"),
+            "elapsed_s": round(time.monotonic() - began, 2),
+            "gpu_hours": round(execution.gpu_hours, 4),
+            "replicas": execution.replicas,
+            "plan": {"mode": plan.mode, "pools": [asdict(pool) for pool in plan.pools]},
+            "throughput": session.view.series,
+        }
+        session.lease.check()
+        write_page(session.run_dir, report)
+        session.run_dir.write_json("report.json", report)
+        session.view.write_status("complete")
+        return report
+
+
+def _export(
+    config: Config,
+    flow: Flow,
+    stages: Sequence[ResolvedStage],
+    prompts: PromptLedger,
+    run_dir: RunDir,
+    reused: Mapping[str, int],
+) -> dict[str, Any]:
+    from synthgen.publish.card import make_figures
+
+    units = range(len(prompts.unit_rows))
+    directories = {PROMPTS: PROMPTS} | {stage.name: stage.files.directory for stage in stages}
+
+    def read_tables(unit: int) -> Tables:
+        tables = {name: run_dir.read_unit(directory, unit) for name, directory in directories.items()}
+        if (stale := find_stale(tables)) is not None:
+            raise StaleUnitError(directories[stale], unit)
+        return tables
+
+    try:
+        exported = flow.export(run_dir.storage, units, read_tables, tuple(config.generators), config)
+        totals = {stage.name: stage_report(run_dir, stage, len(units), reused[stage.name]) for stage in stages}
+        measured = _measure(config, stages, units, read_tables)
+    except CorruptUnitError:
+        _set_damage_aside(units, read_tables, run_dir)
+        raise
+    histograms = {**exported.report.get("histograms", {}), **measured.pop("histograms", {})}
+    extra = {**exported.report, **measured, "histograms": histograms}
+    report = make_report(config, prompts=prompts, stages=totals, pairs=exported.pairs, extra=extra)
+    for path, data in make_figures(report).items():
+        run_dir.storage.replace(f"dataset/{path}", data)
+    card = flow.card(report, config, exported.dataset)
+    run_dir.storage.replace("dataset/README.md", card.encode("utf-8", "backslashreplace"))
+    return report
+
+
+def _set_damage_aside(units: range, read_tables: Callable[[int], Tables], run_dir: RunDir) -> None:
+    """Set aside every file that cannot be used, so that the next start makes all of them anew and not one."""
+    for unit in units:
+        try:
+            read_tables(unit)
+        except CorruptUnitError as error:
+            logger.warning("%s; it is set aside", error)
+            run_dir.set_aside(error)
+        except FileNotFoundError:
+            continue  # what was made from it is set aside at the next start
+
+
+def _measure(config: Config, stages: Sequence[ResolvedStage], units: range, read_tables: Any) -> dict[str, Any]:
+    """Return the rating histogram and the trust report of flows that judge."""
+    import pyarrow as pa
+
+    from synthgen.trust import measure_trust
+
+    if "judge" not in {stage.name for stage in stages}:
+        return {}
+    ratings: Counter[int] = Counter()
+
+    def tables() -> Iterator[tuple[pa.Table, pa.Table]]:
+        for unit_tables in read_ahead(read_tables, units):
+            judged = unit_tables["judge"]
+            real = judged.filter(pa.compute.is_null(judged["canary"]))
+            ratings.update(r for r in pa.compute.list_flatten(real["ratings"]).to_pylist() if r is not None)
+            answers = [table for name, table in unit_tables.items() if name.startswith("generate-")]
+            yield pa.concat_tables(answers), judged
+
+    trust = measure_trust(
+        tables(),
+        use_expected=config.judge.expected,
+        seed=config.run.seed,
+        judge_model=config.judge.model.id,
+        generator_models={name: generator.model.id for name, generator in config.generators.items()},
+    )
+    return {"trust": trust, "histograms": {"ratings": {str(rating): ratings[rating] for rating in sorted(ratings)}}}

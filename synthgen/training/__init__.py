@@ -1,0 +1,1 @@
+"""Training on a finished data set with TRL."""

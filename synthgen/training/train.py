@@ -1,0 +1,205 @@
+"""Training on a run's data set with TRL: what `jobs/train_dpo.py` and `jobs/train_kto.py` run.
+
+In: a run directory, a data set directory or a Hub id, and a model. Out: the trained model (or LoRA adapter) with its
+tokenizer, metrics and configuration in `output_dir`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from omegaconf import MISSING, OmegaConf
+
+from synthgen.config.resources import project_path
+from synthgen.errors import ConfigError, MissingExtraError, SynthgenError
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+logger = logging.getLogger(__name__)
+
+METHODS = {"dpo": ("DPOConfig", "DPOTrainer"), "kto": ("KTOConfig", "KTOTrainer")}
+"""Names in TRL of each method's configuration and trainer."""
+
+
+@dataclass
+class LoraSettings:
+    """Low-rank adapters (arXiv 2106.09685) instead of all weights."""
+
+    enabled: bool = False
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+    target_modules: str = "all-linear"
+
+
+@dataclass
+class TrainConfig:
+    """What a training job reads (`conf/train/dpo.yaml`, `conf/train/kto.yaml`)."""
+
+    data: str = MISSING  # run directory, data set directory, or Hub data set id
+    data_config: str = "default"  # config of the data set
+    data_revision: str | None = None  # Hub: commit, tag or branch
+    train_split: str = "train"
+    eval_split: str = "test"  # evaluated at the end, where the data set has it
+    model: str = MISSING  # Hub id, local directory, or `builtin:tiny`
+    model_revision: str | None = None
+    dtype: str = "float32"  # of the weights; bfloat16 halves their memory (enough for LoRA, too coarse for small steps)
+    output_dir: str = MISSING
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    args: dict[str, Any] = field(default_factory=dict)  # any field of TRL's DPOConfig or KTOConfig
+
+
+def main(method: str, argv: Sequence[str] | None = None) -> int:
+    """Run a training job on Hydra overrides, and return its exit status: 0, or 2 for what cannot work."""
+    overrides = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    try:
+        config = compose_train_config(method, overrides)
+        metrics = train(method, config)
+    except SynthgenError as error:
+        print(f"train_{method}: {error}", file=sys.stderr)
+        return error.exit_code
+    logger.info("the model is in %s; %s", config.output_dir, metrics)
+    return 0
+
+
+def compose_train_config(method: str, overrides: Sequence[str]) -> TrainConfig:
+    """Return `conf/train/<method>.yaml` with Hydra overrides. Raises ConfigError for what is misspelt or missing."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir=str(project_path("conf") / "train"), version_base="1.3"):
+            return cast(TrainConfig, OmegaConf.to_object(compose(config_name=method, overrides=list(overrides))))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(re.sub(r"\s+", " ", f"{error} {error.__cause__ or ''}").strip()) from error
+
+
+def train(method: str, config: TrainConfig) -> dict[str, float]:
+    """Train as `config` says, and return the metrics (TRL's names; of the evaluation with the prefix `eval_`)."""
+    try:
+        import trl
+        from accelerate import PartialState
+    except ImportError as error:
+        raise MissingExtraError("trl", "train") from error
+    config_name, trainer_name = METHODS[method]
+    data = load_data(config)
+    args = _make_args(getattr(trl, config_name), config)
+    args.model_init_kwargs = {"dtype": config.dtype, **(args.model_init_kwargs or {})}
+    with PartialState().main_process_first():
+        model = _prepare_model(config)
+    trainer = getattr(trl, trainer_name)(
+        model=model,
+        args=args,
+        train_dataset=data[config.train_split],
+        eval_dataset=data.get(config.eval_split),
+        peft_config=_make_lora(config.lora),
+    )
+    metrics: dict[str, float] = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint).metrics
+    if config.eval_split in data:
+        metrics |= trainer.evaluate()
+    trainer.save_model(config.output_dir)
+    trainer.save_state()
+    trainer.save_metrics("all", metrics)
+    if trainer.is_world_process_zero():
+        OmegaConf.save(OmegaConf.structured(config), Path(config.output_dir) / "train.yaml")
+    return metrics
+
+
+def load_data(config: TrainConfig) -> DatasetDict:
+    """Return the data set with its splits, each with at least one row.
+
+    Raises:
+        ConfigError: there is no such data set, or it has no row to train on.
+    """
+    from datasets import load_dataset_builder
+    from datasets.exceptions import DatasetsError
+
+    path = Path(config.data)
+    local = next((place for place in (path / "dataset", path) if (place / "README.md").is_file()), None)
+    if local is None and path.exists():
+        raise ConfigError(f"data={config.data} holds no data set; finish the run with `synthgen run` first")
+    try:
+        builder = load_dataset_builder(str(local or config.data), config.data_config, revision=config.data_revision)
+        known = (builder.info.splits or {}).get(config.train_split)
+        if known is not None and not known.num_examples:
+            raise ConfigError(f"data={config.data} (data_config={config.data_config}) has no row to train on")
+        builder.download_and_prepare()
+        data = builder.as_dataset()
+    except (DatasetsError, OSError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(
+            f"data={config.data} (data_config={config.data_config}) cannot be loaded: {reason}"
+        ) from error
+    if config.train_split not in data:
+        raise ConfigError(f"train_split={config.train_split} is no split of {config.data}; it has {', '.join(data)}")
+    return cast("DatasetDict", data)
+
+
+def _make_args(kind: type[Any], config: TrainConfig) -> Any:
+    """TRL's arguments. Raises ConfigError for names that TRL does not have, and for values that it refuses."""
+    import torch
+
+    known = [item.name for item in dataclasses.fields(kind)]
+    for name in config.args:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            hint = f"; did you mean {' or '.join(f'args.{other}' for other in near)}?" if near else ""
+            raise ConfigError(f"args.{name} is not a field of TRL's {kind.__name__}{hint}")
+    try:
+        return kind(**{"output_dir": config.output_dir, "use_cpu": not torch.accelerator.is_available(), **config.args})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"args: {error}") from error
+
+
+def _prepare_model(config: TrainConfig) -> str:
+    """The directory or Hub id of a model that can be trained; quantized weights are dequantized into `output_dir`."""
+    from huggingface_hub import snapshot_download
+
+    from synthgen.models.dequantize import dequantize_checkpoint, is_compressed
+    from synthgen.models.tiny import BUILTIN_MODELS, ensure_builtin_model
+
+    model = config.model
+    if model in BUILTIN_MODELS:
+        model = str(ensure_builtin_model(model))
+    elif config.model_revision is not None:
+        model = snapshot_download(model, revision=config.model_revision)
+    try:
+        compressed = is_compressed(model)
+    except (OSError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(f"model={config.model} cannot be loaded: {reason}") from error
+    target = Path(config.output_dir) / "dequantized"
+    if compressed and not (target / "tokenizer.json").is_file():
+        dequantize_checkpoint(model, target)
+    return str(target) if compressed else model
+
+
+def _make_lora(settings: LoraSettings) -> Any:
+    if not settings.enabled:
+        return None
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise MissingExtraError("peft", "train") from error
+    return LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+        task_type="CAUSAL_LM",
+    )

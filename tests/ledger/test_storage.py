@@ -1,0 +1,144 @@
+"""One commit rule on a local disk and on a real S3-speaking server on loopback."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from synthgen.errors import ConfigError
+from synthgen.ledger.lease import Lease
+from synthgen.ledger.storage import LocalStorage, Storage, open_storage
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["local", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    if request.param == "local":
+        return open_storage(str(tmp_path / "run"))
+    import boto3
+
+    endpoint = request.getfixturevalue("s3_endpoint")
+    for name, value in {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"bucket-{uuid.uuid4().hex[:8]}"
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
+    return open_storage(f"s3://{bucket}/some/run")
+
+
+def test_create_first_commit_wins(storage: Storage) -> None:
+    assert storage.create("stages/x/unit-000000.parquet", b"first")
+    assert not storage.create("stages/x/unit-000000.parquet", b"second")
+    assert storage.read("stages/x/unit-000000.parquet") == b"first"
+
+
+def test_create_from_many_threads_has_one_winner(storage: Storage) -> None:
+    wins: list[bytes] = []
+    start = threading.Barrier(8)
+
+    def write(data: bytes) -> None:
+        start.wait()
+        if storage.create("unit", data):
+            wins.append(data)
+
+    threads = [threading.Thread(target=write, args=(f"{i}".encode(),)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wins) == 1
+    assert storage.read("unit") == wins[0]
+
+
+def test_list_read_replace_delete(storage: Storage) -> None:
+    storage.create("a/b/1", b"1")
+    storage.replace("a/2", b"2")
+    storage.replace("a/2", b"two")
+    assert storage.list("a") == ["a/2", "a/b/1"]
+    assert storage.list("missing") == []
+    assert storage.read("a/2") == b"two"
+    assert storage.exists("a/2")
+    storage.delete("a/2")
+    storage.delete("a/2")
+    assert not storage.exists("a/2")
+    with pytest.raises(FileNotFoundError):
+        storage.read("a/2")
+    storage.delete_tree("a")
+    assert storage.list("") == []
+
+
+def test_swap_needs_the_old_bytes(storage: Storage) -> None:
+    assert not storage.swap("lease", b"old", b"new")
+    storage.create("lease", b"old")
+    assert storage.swap("lease", b"old", b"new")
+    assert not storage.swap("lease", b"old", b"newer")
+    assert storage.read("lease") == b"new"
+
+
+def test_create_leaves_nothing_but_the_file(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    storage.create("d/unit", b"x")
+    storage.create("d/unit", b"y")
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["unit"]
+
+
+def test_lease_refuses_a_second_driver_and_names_the_first(storage: Storage) -> None:
+    import os
+    import socket
+
+    lease = Lease(storage, 30)
+    with pytest.raises(ConfigError, match=f"pid {os.getpid()} on {socket.gethostname()}"):
+        Lease(storage, 30)
+    lease.release()
+    Lease(storage, 30).release()
+
+
+def test_lease_of_a_dead_holder_is_taken_over(storage: Storage) -> None:
+    import json
+    import socket
+
+    dead = {"host": socket.gethostname(), "pid": 2**22 + 1, "process_started_at": 0, "renewed_at": 1e12}
+    storage.create("lease.json", json.dumps(dead).encode())
+    Lease(storage, 30).release()
+
+
+def test_lease_of_a_silent_holder_on_another_host_is_taken_over(storage: Storage) -> None:
+    import json
+    import time
+
+    alive = {"host": "elsewhere", "pid": 1, "renewed_at": time.time()}
+    storage.create("lease.json", json.dumps(alive).encode())
+    with pytest.raises(ConfigError, match="pid 1 on elsewhere"):
+        Lease(storage, 30)
+    storage.replace("lease.json", json.dumps(alive | {"renewed_at": time.time() - 31}).encode())
+    Lease(storage, 30).release()
+
+
+def test_lease_notices_that_it_was_taken_over(storage: Storage) -> None:
+    from synthgen.errors import RunFailedError
+
+    lease = Lease(storage, 0.3)
+    storage.replace("lease.json", b'{"host": "elsewhere"}')
+    lease._thread.join(timeout=10)
+    with pytest.raises(RunFailedError, match="taken over"):
+        lease.check()
+    lease.release()
+    assert storage.read("lease.json") == b'{"host": "elsewhere"}'

@@ -1,0 +1,74 @@
+"""What becomes of tasks and pools when something ends badly, on fake replicas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from tests.test_pool_sizes import FLOW, FakePool, open_task
+
+from synthgen.config import ClusterConfig
+from synthgen.errors import EngineDeadError, RunFailedError
+from synthgen.ledger.run_dir import CorruptUnitError, RunDir
+from synthgen.observe.snapshot import StageTotals
+from synthgen.runtime.losses import MOST_UNREADABLE, Losses
+from synthgen.runtime.replica import Place
+from synthgen.runtime.scheduler import Scheduler, Task
+
+TOTALS = {name: StageTotals(directory=f"stages/{name}-abc") for name in ("generate", "judge")}
+
+
+def make_losses(tmp_path: Path, scheduler: Scheduler, cluster: ClusterConfig) -> Losses:
+    losses = Losses(RunDir(str(tmp_path)), scheduler, cluster, TOTALS, None)
+    losses._node_is_gone = lambda handle: False  # type: ignore[method-assign]
+    return losses
+
+
+def make_pool(replicas: int) -> FakePool:
+    pool = FakePool("writer", replicas)
+    for number in range(replicas):
+        pool.start_replica().place = Place("node", (str(number),))
+    return pool
+
+
+def test_gpu_that_kills_every_engine_is_given_up_though_others_commit(tmp_path: Path) -> None:
+    scheduler = Scheduler(FLOW, [1] * 40)
+    losses = make_losses(tmp_path, scheduler, ClusterConfig(max_engine_restarts=3))
+    pool = make_pool(2)
+    for death in range(4):
+        assert pool.most_replicas == 2
+        bad = next(handle for handle in pool.handles if handle.place == Place("node", ("1",)))
+        losses.replica_died(pool, bad, EngineDeadError("CUDA error"))
+        pool.deaths_without_commit = 0  # the other replica commits
+        if death < 3:
+            pool.start_replica().place = Place("node", ("1",))
+    assert (pool.most_replicas, len(pool.handles)) == (1, 1)
+
+
+def test_last_replica_that_does_not_start_ends_the_run(tmp_path: Path) -> None:
+    losses = make_losses(tmp_path, Scheduler(FLOW, [1] * 4), ClusterConfig(max_load_attempts=1))
+    pool = make_pool(2)
+    losses.load_failed(pool, pool.handles[0], EngineDeadError("no memory"))
+    assert (pool.most_replicas, len(pool.handles)) == (1, 1)
+    pool.handles[0].created_at += 1000.0  # started after the first failure was known
+    with pytest.raises(RunFailedError, match=r"cluster\.max_load_attempts"):
+        losses.load_failed(pool, pool.handles[0], EngineDeadError("no memory"))
+
+
+def test_replica_that_cannot_read_what_the_driver_can_counts_as_dead(tmp_path: Path) -> None:
+    scheduler = Scheduler(FLOW, [1] * 8, {"generate": range(8)})
+    run_dir = RunDir(str(tmp_path))
+    run_dir.commit_unit("stages/generate-abc", 0, pa.table({"prompt_id": ["a"]}))
+    losses = make_losses(tmp_path, scheduler, ClusterConfig())
+    pool = make_pool(1)
+    (handle,) = pool.handles
+    error = CorruptUnitError("stages/generate-abc", 0, "is not a whole Parquet file: stale mount")
+    for _ in range(MOST_UNREADABLE):
+        task = scheduler.next_task("judge", idle=True)
+        assert task == Task("judge", 0)
+        open_task(handle, task)
+        (ref,) = handle.open
+        losses.task_failed(pool, handle, ref, task, error)
+    assert pool.handles == []
+    assert run_dir.committed("stages/generate-abc") == {0}
