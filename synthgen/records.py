@@ -212,6 +212,10 @@ PROMPTS_SCHEMA = pa.schema(
     ]
 )
 
+EDITABLE: Mapping[str, tuple[str, ...]] = {"reference": ("reference",), "metadata": ("metadata", "source")}
+"""What may change in a prompts table while the prompts stay the same (their ids hash `messages`): part → columns."""
+PROMPT_PARTS = ("messages", *EDITABLE)
+
 # One row per (prompt, sample), in the order of the unit's prompts, then of sample_index.
 # A request that failed gives n rows with `error` set and `text` null.
 GENERATIONS_SCHEMA = pa.schema(

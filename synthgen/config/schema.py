@@ -212,6 +212,14 @@ class TaskConfig:
     inputs: dict[str, Any] = field(default_factory=dict)  # input column → prompt column, or a list of them
 
 
+class RemovedPrompts(str, Enum):
+    """What becomes of prompts that a run holds and that its source has no more."""
+
+    refuse = "refuse"  # the run does not start
+    keep = "keep"  # they stay in the data set
+    drop = "drop"  # they are left out of the data set; their completions stay on the disk
+
+
 @dataclass
 class PromptsConfig:
     """Where prompts come from and which columns hold them."""
@@ -227,6 +235,7 @@ class PromptsConfig:
     limit: int | None = None  # first so many prompts, duplicates not counted
     max_bad_fraction: float = 0.01  # share of unreadable rows above which the run stops
     exclude: list[str] = field(default_factory=list)  # prompt files whose prompts must not appear (decontamination)
+    removed: RemovedPrompts = RemovedPrompts.refuse  # prompts of the run that the source has no more
 
 
 @dataclass

@@ -70,7 +70,12 @@ def make_report(
         "config_fingerprint": fingerprint_config(config),
         "git_commit": _git_commit(),
         "versions": package_versions(),
-        "prompts": {**prompts.stats, "units": len(prompts.unit_rows), "kept": prompts.rows},
+        "prompts": {
+            **prompts.stats,
+            "units": len(prompts.unit_rows),
+            "kept": prompts.rows - sum(map(len, prompts.left_out.values())),
+            "left_out": {reason: len(ids) for reason, ids in prompts.left_out.items()},
+        },
         "stages": dict(stages),
         "pairs": dict(pairs),
         **extra,

@@ -120,6 +120,7 @@ def _format_work(plan: RunPlan) -> list[str]:
             )
         )
     lines = _align(rows)
+    lines += [f"{item.name} makes finished units again: {item.again}" for item in plan.work if item.again]
     if any(len(item.measured) < 2 for item in plan.work):
         lines.append("~ assumed; finished units replace it by what they measured")
     if not plan.prompts_known:
@@ -167,6 +168,7 @@ def _work_to_json(item: StageWork, seconds: float | None) -> dict[str, Any]:
         "units": item.units_total,
         "units_reused": item.units_done,
         "units_to_run": item.units_total - item.units_done,
+        "again": item.again,
         "prompts_to_run": item.prompts,
         "requests": item.requests,
         "completions_per_request": item.completions,

@@ -32,6 +32,7 @@ class StageLedger:
 
     Attributes:
         units_total, units_done: of the current configuration (same fingerprint).
+        again: why units that were finished are made again, as a phrase; they are not in units_done. Empty: none is.
         prompts_total, prompts_done: rows of the prompt table, in all units and in the finished ones.
         prompt_tokens: mean tokens of a prompt, estimated from the prompt table; None: unknown.
         input_tokens: mean prompt tokens of a request of this stage, measured; None: nothing finished.
@@ -49,6 +50,7 @@ class StageLedger:
     output_tokens: float | None = None
     output_tokens_per_s: float | None = None
     per_replica: bool = False
+    again: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class StageWork:
         key: dotted key of its model. prompts: that are not finished yet.
         requests: of all of them; completions: of one request.
         measured: what of (input, output) finished units measured.
+        again: why finished units are made again; empty: none is.
     """
 
     name: str
@@ -85,6 +88,7 @@ class StageWork:
     measured: tuple[str, ...] = ()
     output_tokens_per_s: float | None = None
     per_replica: bool = False
+    again: str = ""
 
     @property
     def total_input_tokens(self) -> float:
@@ -149,6 +153,7 @@ def _generator_work(config: Config, name: str, ledger: Mapping[str, StageLedger]
         measured=_list_measured(entry),
         output_tokens_per_s=_scale(entry.output_tokens_per_s, assumed.efficiency),
         per_replica=entry.per_replica,
+        again=entry.again,
     )
 
 
@@ -182,6 +187,7 @@ def _judge_work(
         measured=_list_measured(entry),
         output_tokens_per_s=_scale(entry.output_tokens_per_s, assumed.efficiency),
         per_replica=entry.per_replica,
+        again=entry.again,
     )
 
 
@@ -209,6 +215,7 @@ def _task_work(config: Config, ledger: Mapping[str, StageLedger], assumed: Assum
         measured=_list_measured(entry),
         output_tokens_per_s=_scale(entry.output_tokens_per_s, assumed.efficiency),
         per_replica=entry.per_replica,
+        again=entry.again,
     )
 
 

@@ -6,7 +6,7 @@ Reads files only: no Ray, no engine.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,11 +16,14 @@ import pyarrow.compute as pc
 from synthgen.config import ClusterConfig, Config
 from synthgen.errors import ConfigError
 from synthgen.flow import ResolvedStage, load_flow, resolve_flow
-from synthgen.ledger.run_dir import MANIFEST, PROMPTS, RunDir
+from synthgen.ledger.ingest import PromptLedger, survey_prompts
+from synthgen.ledger.run_dir import RunDir
 from synthgen.planning import StageLedger
 from synthgen.planning.hardware import resolve_cluster
 from synthgen.prompts import PromptSource
 from synthgen.records import UnitCounts, add_counts
+from synthgen.runtime.units import find_stale_units
+from synthgen.stages.base import prompt_parts
 
 CALIBRATION = "calibration.json"
 SAMPLE_PROMPTS = 1000
@@ -36,21 +39,19 @@ def read_ledger(config: Config) -> dict[str, StageLedger]:
         ConfigError: the prompt source cannot be read.
     """
     run_dir = RunDir(config.run.dir)
-    manifest = run_dir.read_json(MANIFEST)
     stages = resolve_flow(load_flow(config))
-    if manifest and manifest["fingerprint"] == PromptSource(config.prompts).fingerprint():
-        unit_rows: list[int] = manifest["unit_rows"]
-        sample = run_dir.read_unit(PROMPTS, 0)
-        total: int | None = sum(unit_rows)
+    survey = survey_prompts(run_dir, config, PromptSource(config.prompts).fingerprint())
+    if survey is not None:
+        prompts, sample = survey.ledger, survey.sample
     else:
         sample, total = _sample_source(config)
         full, rest = divmod(total or 0, config.run.unit_size)
-        unit_rows = [config.run.unit_size] * full + ([rest] if rest else [])
+        prompts = PromptLedger([config.run.unit_size] * full + ([rest] if rest else []), {})
     tokens = _mean_characters(sample) / CHARS_PER_TOKEN
     calibration = read_calibration(run_dir, stages, config.cluster)
     return {
-        stage.name: _calibrate(_stage_ledger(run_dir, stage, unit_rows, tokens), calibration.get(stage.name))
-        for stage in stages
+        stage.name: _calibrate(ledger, calibration.get(stage.name))
+        for stage, ledger in zip(stages, _stage_ledgers(run_dir, stages, prompts, tokens), strict=True)
     }
 
 
@@ -104,8 +105,35 @@ def _calibrate(ledger: StageLedger, measured: StageCalibration | None) -> StageL
     )
 
 
-def _stage_ledger(run_dir: RunDir, stage: ResolvedStage, unit_rows: Sequence[int], tokens: float) -> StageLedger:
-    done = sorted(unit for unit in run_dir.committed(stage.files.directory) if unit < len(unit_rows))
+def _stage_ledgers(
+    run_dir: RunDir, stages: Sequence[ResolvedStage], prompts: PromptLedger, tokens: float
+) -> Iterator[StageLedger]:
+    """Yield the ledger of every stage; what is made again upstream is made again downstream."""
+    again: dict[str, set[int]] = {}
+    for stage in stages:
+        stale = set(find_stale_units(run_dir, stage, prompts))
+        upstream = set().union(*(again.get(source, set()) for source in stage.files.inputs))
+        why = " and ".join(
+            part
+            for part in (_name_changes(prompts, stale, stage), "what it reads is made again" if upstream else "")
+            if part
+        )
+        again[stage.name] = stale | upstream
+        yield _stage_ledger(run_dir, stage, prompts.unit_rows, tokens, again[stage.name], why)
+
+
+def _name_changes(prompts: PromptLedger, stale: Set[int], stage: ResolvedStage) -> str:
+    """Return which part of the prompts has changed in these units, of those that the stage reads."""
+    changed = {part for unit in stale for parts in prompts.units[unit].former.values() for part in parts}
+    named = [part for part in prompt_parts(stage.files.stage) if part in changed]
+    return f"the {' and '.join(named)} of prompts changed" if named else ""
+
+
+def _stage_ledger(
+    run_dir: RunDir, stage: ResolvedStage, unit_rows: Sequence[int], tokens: float, stale: Set[int], why: str
+) -> StageLedger:
+    committed = {unit for unit in run_dir.committed(stage.files.directory) if unit < len(unit_rows)}
+    done = sorted(committed - stale)
     counts = [run_dir.read_counts(stage.files.directory, unit) for unit in done[:SAMPLE_UNITS]]
     total = add_counts(counts) if counts else UnitCounts()
     busy = total.ended_at - total.started_at
@@ -113,6 +141,7 @@ def _stage_ledger(run_dir: RunDir, stage: ResolvedStage, unit_rows: Sequence[int
     return StageLedger(
         units_total=len(unit_rows),
         units_done=len(done),
+        again=why if committed & stale else "",
         prompts_total=sum(unit_rows),
         prompts_done=sum(unit_rows[unit] for unit in done),
         prompt_tokens=tokens,

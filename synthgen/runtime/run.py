@@ -16,7 +16,7 @@ from synthgen.config.saved import dump_config
 from synthgen.flow import Flow, ResolvedStage, load_flow, resolve_flow
 from synthgen.ledger.ingest import PromptLedger, ingest_prompts
 from synthgen.ledger.read_ahead import read_ahead
-from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir, StaleUnitError, find_stale
+from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir
 from synthgen.observe.report import make_report, stage_report
 from synthgen.observe.view import write_page
 from synthgen.planning import plan_pools
@@ -24,6 +24,7 @@ from synthgen.publish.licences import check_licences
 from synthgen.records import Tables
 from synthgen.runtime.cluster import live_cluster, read_cluster
 from synthgen.runtime.session import Session
+from synthgen.runtime.units import drop_stale_units, make_unit_reader
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ def _run_planned(config: Config, flow: Flow, stages: Sequence[ResolvedStage], *,
         session.run_dir.storage.replace("config.yaml", dump_config(config).encode("utf-8", "backslashreplace"))
         if flow.check is not None:
             flow.check(session.run_dir.read_unit(PROMPTS, 0))
+        for name, again in drop_stale_units(session.run_dir, stages, prompts).items():
+            print(f"synthgen: prompts have changed: {name} makes {len(again)} units again", file=sys.stderr, flush=True)
         execution = session.execute(stages, plan, prompts.unit_rows)
         session.lease.check()
         session.view.write_status("exporting")
@@ -84,13 +87,7 @@ def _export(
     from synthgen.publish.card import make_figures
 
     units = range(len(prompts.unit_rows))
-    directories = {PROMPTS: PROMPTS} | {stage.name: stage.files.directory for stage in stages}
-
-    def read_tables(unit: int) -> Tables:
-        tables = {name: run_dir.read_unit(directory, unit) for name, directory in directories.items()}
-        if (stale := find_stale(tables)) is not None:
-            raise StaleUnitError(directories[stale], unit)
-        return tables
+    read_tables = make_unit_reader(run_dir, stages, prompts)
 
     try:
         exported = flow.export(run_dir.storage, units, read_tables, tuple(config.generators), config)
