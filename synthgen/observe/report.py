@@ -117,6 +117,10 @@ def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> An
         done = f"{stage['rows']:,} rows, {stage['failed_rows']:,} failed, {stage['output_tokens']:,} output tokens"
         reused = f", {stage['reused_units']} of {stage['units']} units reused" if stage["reused_units"] else ""
         rows.add_row(name, done + reused)
+        if stage["failed_rows"]:
+            rows.add_row("", Text(describe_failures(stage["failures"], name), style="red"))
+    for note in report.get("notes") or []:
+        rows.add_row("note", Text(printable(note)))
     if pairs:
         rows.add_row("pairs made", f"{pairs['made']:,}")
         rows.add_row("ties", f"{pairs['ties']:,}")
@@ -132,6 +136,15 @@ def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> An
         files.add_row(name, Text(path, style="bold"))
     drawn: list[Any] = [bars, Text()] if ratings else []
     return Group(rows, Text(), *drawn, *_sample(report.get("sample_pair")), files)
+
+
+def describe_failures(failures: Mapping[str, int], stage: str, most: int = 4) -> str:
+    """Return why rows of a stage failed, the most frequent reason first, and where each of them is."""
+    ordered = sorted(failures.items(), key=lambda item: (-item[1], item[0]))
+    parts = [f"{rows:,} {reason}" for reason, rows in ordered[:most]]
+    if len(ordered) > most:
+        parts.append(f"{sum(rows for _, rows in ordered[most:]):,} for other reasons")
+    return f"failed: {', '.join(parts)} (each in failures/{stage}/)"
 
 
 def _sample(pair: Mapping[str, Any] | None) -> list[Any]:
