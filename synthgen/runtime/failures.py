@@ -168,8 +168,9 @@ class FailureWatch:
         told = watch.messages.get(reason, "")
         why = f" ({' '.join(told.split())[:300]})" if told else ""
         mend = MENDS.get(reason, "look into failures/ for each of them")
+        where = f"each is in failures/{name}/; " if told else ""
         return RunFailedError(
             f"stage {name}: {watch.failed:,} of {watch.rows:,} rows failed, {rows:,} of them with {reason}{why}; "
             f"{mend}, then start the same command again: good rows are kept, failed ones are asked anew "
-            f"(each is in failures/{name}/; run.max_failed_fraction={self._limit:g} sets how many may fail)"
+            f"({where}run.max_failed_fraction={self._limit:g} sets how many may fail)"
         )

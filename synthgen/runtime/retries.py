@@ -15,7 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config import RetryFailed
-from synthgen.ledger.run_dir import CorruptUnitError, RunDir, decode_unit, encode_unit, read_stored_counts, unit_path
+from synthgen.ledger.run_dir import (
+    UNIT_NAME,
+    CorruptUnitError,
+    RunDir,
+    decode_unit,
+    encode_unit,
+    read_stored_counts,
+    unit_path,
+)
 from synthgen.records import Tables, UnitCounts, stable_hex
 from synthgen.stages.base import StageFiles
 
@@ -78,6 +86,12 @@ def read_kept(run_dir: RunDir, directory: str, unit: int) -> Kept | None:
     return Kept(table.replace_schema_metadata(None), frozenset(ask), inputs, read_stored_counts(table))
 
 
+def list_kept(run_dir: RunDir, directory: str) -> list[int]:
+    """Return the units of which something is kept."""
+    names = [path.rpartition("/")[2] for path in run_dir.storage.list(f"retries/{directory}")]
+    return sorted(int(match[1]) for name in names if (match := UNIT_NAME.fullmatch(name)))
+
+
 def drop_kept(run_dir: RunDir, directory: str, unit: int) -> None:
     """Delete what was kept of a unit that is committed now."""
     run_dir.storage.delete(kept_path(directory, unit))
@@ -111,7 +125,7 @@ def list_retries(
 ) -> dict[str, dict[int, frozenset[str]]]:
     """Return which prompts are to be asked again, by stage and unit: failed ones, and those whose input will change.
 
-    Only units with a file in `failures/` are looked at: a run without failures costs a listing per stage.
+    With `auto` only units with a file in `failures/` are looked at: a run without failures costs a listing per stage.
 
     Args:
         stages: in the order of the flow. done: committed units by stage name.
@@ -158,7 +172,8 @@ def kept_path(directory: str, unit: int) -> str:
 def _failed_again(
     run_dir: RunDir, files: StageFiles, committed: set[int], retry: RetryFailed
 ) -> dict[int, frozenset[str]]:
-    units = [unit for unit in run_dir.failed_units(files.stage.name) if unit in committed]
+    failed = committed if retry is RetryFailed.always else run_dir.failed_units(files.stage.name)
+    units = sorted(committed & set(failed))
     counts = {unit: run_dir.read_counts(files.directory, unit) for unit in units}
     whole_stage = len(units) == len(committed) and all(c.failed_rows == c.rows for c in counts.values())
     found: dict[int, frozenset[str]] = {}
