@@ -177,7 +177,7 @@ class Executor:
 
         refs = [handle.actor.keep.remote(task) for handle, task in self._failures.held]
         if refs:
-            ended, _ = ray.wait(refs, num_returns=len(refs), timeout=15)
+            ended, _ = ray.wait(refs, num_returns=len(refs), timeout=5)
             for ref in ended:
                 try:
                     ray.get(ref)

@@ -1,4 +1,4 @@
-"""What preflight cannot know, with the real vLLM on the tiny model: an adapter of another shape, a folded system text."""
+"""What preflight cannot know, on the real vLLM: an adapter of another shape, and a system text in the user turn."""
 
 from __future__ import annotations
 
