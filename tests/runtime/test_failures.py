@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+from rich.console import Console
 
 from synthgen.config import Config, RetryFailed
 from synthgen.config.compose import compose_config
 from synthgen.errors import ConfigError, RunFailedError
 from synthgen.ledger.run_dir import RunDir
-from synthgen.observe.report import describe_failures
+from synthgen.observe.report import describe_failures, summarise
 from synthgen.records import UnitCounts
 from synthgen.runtime import retries
 from synthgen.runtime.failures import FailureWatch, hold_back
@@ -207,6 +209,9 @@ def test_failures_that_may_pass_are_asked_again_alone(tmp_path: Path, ray_sessio
     first = start(make_config(tmp_path, *FLAKY))
     failed = first["stages"]["generate-main"]["failed_rows"]
     assert failed == 20
+    shown = io.StringIO()
+    Console(file=shown, width=120).print(summarise(first, []))
+    assert "failed: 20 rate_limited (see failures/generate-main/)" in shown.getvalue()
     before = units_of(tmp_path, "generate") | {f"judge-{k}": v for k, v in units_of(tmp_path, "judge").items()}
     never = start(make_config(tmp_path, "run.retry_failed=never"))
     assert never["stages"]["generate-main"]["failed_rows"] == failed
