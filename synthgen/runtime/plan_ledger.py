@@ -140,7 +140,7 @@ def _stage_ledgers(
         kept = {unit: ask for unit, ask in asked.get(stage.name, {}).items() if unit not in again[stage.name]}
         yield replace(
             _stage_ledger(run_dir, stage, rows, tokens, again[stage.name], kept),
-            again=why if stale & done[stage.name] or upstream else "",
+            again=why if again[stage.name] & done[stage.name] else "",
         )
 
 
