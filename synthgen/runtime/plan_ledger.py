@@ -6,7 +6,7 @@ Reads files only: no Ray, no engine.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from synthgen.planning import StageLedger
 from synthgen.planning.hardware import resolve_cluster
 from synthgen.prompts import PromptSource
 from synthgen.records import UnitCounts, add_counts
+from synthgen.runtime.retries import list_kept, list_retries, read_kept
 from synthgen.runtime.units import find_stale_units
 from synthgen.stages.base import prompt_parts
 
@@ -51,7 +52,7 @@ def read_ledger(config: Config) -> dict[str, StageLedger]:
     calibration = read_calibration(run_dir, stages, config.cluster)
     return {
         stage.name: _calibrate(ledger, calibration.get(stage.name))
-        for stage, ledger in zip(stages, _stage_ledgers(run_dir, stages, prompts, tokens), strict=True)
+        for stage, ledger in zip(stages, _stage_ledgers(run_dir, stages, prompts, tokens, config), strict=True)
     }
 
 
@@ -105,11 +106,28 @@ def _calibrate(ledger: StageLedger, measured: StageCalibration | None) -> StageL
     )
 
 
+def _count_again(
+    run_dir: RunDir, stages: Sequence[ResolvedStage], done: Mapping[str, set[int]], config: Config
+) -> dict[str, dict[int, int]]:
+    """Return how many prompts of a unit are asked again, by stage and unit; the others of it are kept."""
+    files = [stage.files for stage in stages]
+    found = list_retries(run_dir, files, done, config.run.retry_failed)
+    again = {name: {unit: len(ask) for unit, ask in units.items()} for name, units in found.items()}
+    for stage in stages:
+        for unit in list_kept(run_dir, stage.files.directory):
+            if unit not in done[stage.name] and (kept := read_kept(run_dir, stage.files.directory, unit)) is not None:
+                again.setdefault(stage.name, {})[unit] = len(kept.ask)
+    return again
+
+
 def _stage_ledgers(
-    run_dir: RunDir, stages: Sequence[ResolvedStage], prompts: PromptLedger, tokens: float
+    run_dir: RunDir, stages: Sequence[ResolvedStage], prompts: PromptLedger, tokens: float, config: Config
 ) -> Iterator[StageLedger]:
     """Yield the ledger of every stage; what is made again upstream is made again downstream."""
     again: dict[str, set[int]] = {}
+    rows = prompts.unit_rows
+    done = {stage.name: {u for u in run_dir.committed(stage.files.directory) if u < len(rows)} for stage in stages}
+    asked = _count_again(run_dir, stages, done, config)
     for stage in stages:
         stale = set(find_stale_units(run_dir, stage, prompts))
         upstream = set().union(*(again.get(source, set()) for source in stage.files.inputs))
@@ -119,7 +137,11 @@ def _stage_ledgers(
             if part
         )
         again[stage.name] = stale | upstream
-        yield _stage_ledger(run_dir, stage, prompts.unit_rows, tokens, again[stage.name], why)
+        kept = {unit: ask for unit, ask in asked.get(stage.name, {}).items() if unit not in again[stage.name]}
+        yield replace(
+            _stage_ledger(run_dir, stage, rows, tokens, again[stage.name], kept),
+            again=why if again[stage.name] & done[stage.name] else "",
+        )
 
 
 def _name_changes(prompts: PromptLedger, stale: Set[int], stage: ResolvedStage) -> str:
@@ -130,8 +152,14 @@ def _name_changes(prompts: PromptLedger, stale: Set[int], stage: ResolvedStage) 
 
 
 def _stage_ledger(
-    run_dir: RunDir, stage: ResolvedStage, unit_rows: Sequence[int], tokens: float, stale: Set[int], why: str
+    run_dir: RunDir,
+    stage: ResolvedStage,
+    unit_rows: Sequence[int],
+    tokens: float,
+    stale: Set[int],
+    asked: Mapping[int, int],
 ) -> StageLedger:
+    """Return what is known of a stage; `asked`: by unit, its prompts that are asked again (the others are kept)."""
     committed = {unit for unit in run_dir.committed(stage.files.directory) if unit < len(unit_rows)}
     done = sorted(committed - stale)
     counts = [run_dir.read_counts(stage.files.directory, unit) for unit in done[:SAMPLE_UNITS]]
@@ -140,10 +168,10 @@ def _stage_ledger(
     good = total.rows - total.failed_rows
     return StageLedger(
         units_total=len(unit_rows),
-        units_done=len(done),
-        again=why if committed & stale else "",
+        units_done=len(set(done) - set(asked)),
         prompts_total=sum(unit_rows),
-        prompts_done=sum(unit_rows[unit] for unit in done),
+        prompts_done=sum(unit_rows[unit] - asked.get(unit, 0) for unit in {*done, *asked} if unit < len(unit_rows)),
+        asked_again=sum(asked.values()),
         prompt_tokens=tokens,
         input_tokens=total.input_tokens / total.requests if total.requests else None,
         output_tokens=total.output_tokens / good if good > 0 else None,

@@ -66,6 +66,7 @@ def _run_planned(config: Config, flow: Flow, stages: Sequence[ResolvedStage], *,
             "elapsed_s": round(time.monotonic() - began, 2),
             "gpu_hours": round(execution.gpu_hours, 4),
             "replicas": execution.replicas,
+            "notes": execution.notes,
             "plan": {"mode": plan.mode, "pools": [asdict(pool) for pool in plan.pools]},
             "throughput": session.view.series,
         }

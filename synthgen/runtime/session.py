@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from synthgen.config import Config, EngineKind, ModelConfig
@@ -21,6 +22,8 @@ from synthgen.planning import ClusterPlan
 from synthgen.runtime.cluster import connect_ray
 from synthgen.runtime.executor import Executor
 from synthgen.runtime.pools import PoolSpec
+from synthgen.runtime.preflight import check_stages
+from synthgen.runtime.retries import take_back
 from synthgen.runtime.scheduler import Scheduler, StageNode
 
 logger = logging.getLogger(__name__)
@@ -33,6 +36,7 @@ class Execution:
     reused: dict[str, int]
     replicas: list[dict[str, Any]]
     gpu_hours: float
+    notes: list[str] = field(default_factory=list)  # what the user should know of the models, one line each
 
 
 class Session:
@@ -90,6 +94,9 @@ class Session:
         reused = {stage.name: scheduler.done(stage.name) for stage in stages}
         if scheduler.finished:
             return Execution(reused, [], 0.0)
+        notes = check_stages(self.run_dir, [stage.files for stage in stages], scheduler, config.cluster)
+        for note in notes:
+            print(f"synthgen: note: {note}", file=sys.stderr, flush=True)
         specs = pool_specs(plan, stages)
         with contextlib.ExitStack() as stack:
             with self._signals.held():
@@ -116,7 +123,11 @@ class Session:
                 replicas = executor.run()
             finally:
                 self._signals.forward_to(None)
-            return Execution(reused, replicas, executor.snapshot().gpu_hours)
+            for note in executor.notes:
+                if note not in notes:
+                    print(f"synthgen: note: {note}", file=sys.stderr, flush=True)
+            notes = list(dict.fromkeys([*notes, *executor.notes]))
+            return Execution(reused, replicas, executor.snapshot().gpu_hours, notes)
 
 
 def make_scheduler(
@@ -137,6 +148,10 @@ def make_scheduler(
     directories = {stage.name: stage.files.directory for stage in stages}
     for node in nodes:
         _drop_orphans(node, done, directories, run_dir)
+    again = take_back(run_dir, [stage.files for stage in stages], done, config.run.retry_failed)
+    for name, units in again.items():
+        prompts = sum(len(ask) for ask in units.values())
+        logger.info("%s: %d prompts of %d units are asked again", name, prompts, len(units))
     parts = {stage.name: run_dir.parts(stage.files.directory) for stage in stages}
     return Scheduler(nodes, unit_rows, done, parts, max_task_attempts=config.cluster.max_task_attempts)
 
