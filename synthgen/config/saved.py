@@ -28,7 +28,7 @@ def read_saved_config(text: str, overrides: Sequence[str] = ()) -> Config:
     """Return the configuration that a run saved, with `overrides` (dotted keys) put over it.
 
     Raises:
-        ConfigError: an override does not name a key, or its value does not fit.
+        ConfigError: an override does not name a key, says what made the data, or its value does not fit.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -39,6 +39,8 @@ def read_saved_config(text: str, overrides: Sequence[str] = ()) -> Config:
             raise ConfigError(
                 f"{override}: a finished run keeps its groups; give single keys, such as publish.private=false"
             )
+        if not key.startswith("publish.") and not key.endswith(".license"):
+            raise ConfigError(f"{override}: what made the data is past; give publish.… keys, or the license of a model")
     try:
         merged = OmegaConf.merge(
             OmegaConf.structured(Config), OmegaConf.create(text), OmegaConf.from_dotlist(list(overrides))

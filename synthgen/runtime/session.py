@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from synthgen.config import Config, EngineKind, ModelConfig
+from synthgen.config.saved import dump_config
 from synthgen.errors import RunFailedError, RunStoppedError, SynthgenError
 from synthgen.flow import ResolvedStage, ship_pipeline
 from synthgen.ledger.lease import Lease
 from synthgen.ledger.run_dir import CorruptUnitError, RunDir, unit_path
+from synthgen.ledger.sessions import SessionLog
 from synthgen.observe.metrics import RunMetrics
 from synthgen.observe.progress import ProgressView
 from synthgen.observe.snapshot import Snapshot
@@ -91,6 +93,7 @@ class Session:
         if scheduler.finished:
             return Execution(reused, [], 0.0)
         specs = pool_specs(plan, stages)
+        log = SessionLog(self.run_dir, dump_config(config))
         with contextlib.ExitStack() as stack:
             with self._signals.held():
                 stack.enter_context(connect_ray(config.cluster, cpus_needed=sum(spec.num_cpus for spec in specs)))
@@ -101,6 +104,7 @@ class Session:
             def observe(snapshot: Snapshot) -> None:
                 self.view.observe(snapshot)
                 metrics.observe(snapshot)
+                log.observe(snapshot.gpu_hours, snapshot.replicas)
 
             executor = Executor(
                 self.run_dir,
@@ -116,6 +120,7 @@ class Session:
                 replicas = executor.run()
             finally:
                 self._signals.forward_to(None)
+                log.write(executor.snapshot().gpu_hours, executor.replica_report(), self.view.series)
             return Execution(reused, replicas, executor.snapshot().gpu_hours)
 
 
