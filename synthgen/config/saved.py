@@ -40,7 +40,9 @@ def read_saved_config(text: str, overrides: Sequence[str] = ()) -> Config:
                 f"{override}: a finished run keeps its groups; give single keys, such as publish.private=false"
             )
         if not key.startswith("publish.") and not key.endswith(".license"):
-            raise ConfigError(f"{override}: what made the data is past; give publish.… keys, or the license of a model")
+            raise ConfigError(
+                f"{override}: what made the data cannot be changed now; give keys of publish, or the license of a model"
+            )
     try:
         merged = OmegaConf.merge(
             OmegaConf.structured(Config), OmegaConf.create(text), OmegaConf.from_dotlist(list(overrides))

@@ -14,6 +14,7 @@ from typing import Any
 
 from synthgen.config import RunConfig
 from synthgen.errors import ConfigError
+from synthgen.export.finished import read_last_report
 from synthgen.ledger.lease import read_holder
 from synthgen.ledger.run_dir import MANIFEST, UNIT_NAME, RunDir
 from synthgen.ledger.sessions import read_sessions
@@ -42,7 +43,7 @@ def read_status(run_dir: RunDir) -> dict[str, Any]:
     if written is None and not manifest:
         raise ConfigError(f"run_dir={run_dir.url} holds no run; give the run.dir of one")
     written = written or {}
-    report = run_dir.read_json("report.json") or {}
+    report = read_last_report(run_dir) or {}
     committed = _count_units(run_dir)
     state = str(written.get("state") or "starting")
     message = str(written.get("message") or "")
