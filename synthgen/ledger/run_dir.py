@@ -289,23 +289,6 @@ class RunDir:
             ) from error
 
 
-def open_finished_run(url: str | None, command: str) -> tuple[RunDir, dict[str, Any]]:
-    """Return a complete run's directory and its report.
-
-    Raises:
-        ConfigError: no directory was given, there is no run in it, or the run is not complete.
-    """
-    if not url:
-        raise ConfigError(f"{command} needs the run's directory: synthgen {command} run_dir=…")
-    run_dir = RunDir(url)
-    report = run_dir.read_json("report.json")
-    if report is None:
-        found = run_dir.read_json("status.json")
-        why = f"its state is {found.get('state')!r}" if found else "there is no run in it"
-        raise ConfigError(f"run_dir={url} holds no report.json ({why}); finish it with synthgen run run.dir={url} …")
-    return run_dir, report
-
-
 def unit_path(directory: str, unit: int) -> str:
     """Return the path of a unit's file within the run directory."""
     return f"{directory}/unit-{unit:06d}.parquet"

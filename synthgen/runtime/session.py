@@ -7,14 +7,16 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from synthgen.config import Config, EngineKind, ModelConfig
+from synthgen.config.saved import dump_config
 from synthgen.errors import RunFailedError, RunStoppedError, SynthgenError
 from synthgen.flow import ResolvedStage, ship_pipeline
 from synthgen.ledger.lease import Lease
 from synthgen.ledger.run_dir import CorruptUnitError, RunDir, unit_path
+from synthgen.ledger.sessions import SessionLog
 from synthgen.observe.metrics import RunMetrics
 from synthgen.observe.progress import ProgressView
 from synthgen.observe.snapshot import Snapshot
@@ -36,7 +38,6 @@ class Execution:
     reused: dict[str, int]
     replicas: list[dict[str, Any]]
     gpu_hours: float
-    notes: list[str] = field(default_factory=list)  # what the user should know of the models, one line each
 
 
 class Session:
@@ -98,6 +99,7 @@ class Session:
         for note in notes:
             print(f"synthgen: note: {note}", file=sys.stderr, flush=True)
         specs = pool_specs(plan, stages)
+        log = SessionLog(self.run_dir, dump_config(config))
         with contextlib.ExitStack() as stack:
             with self._signals.held():
                 stack.enter_context(connect_ray(config.cluster, cpus_needed=sum(spec.num_cpus for spec in specs)))
@@ -108,6 +110,7 @@ class Session:
             def observe(snapshot: Snapshot) -> None:
                 self.view.observe(snapshot)
                 metrics.observe(snapshot)
+                log.observe(snapshot.gpu_hours, snapshot.replicas)
 
             executor = Executor(
                 self.run_dir,
@@ -123,11 +126,12 @@ class Session:
                 replicas = executor.run()
             finally:
                 self._signals.forward_to(None)
-            for note in executor.notes:
-                if note not in notes:
-                    print(f"synthgen: note: {note}", file=sys.stderr, flush=True)
-            notes = list(dict.fromkeys([*notes, *executor.notes]))
-            return Execution(reused, replicas, executor.snapshot().gpu_hours, notes)
+                for note in executor.notes:
+                    if note not in notes:
+                        print(f"synthgen: note: {note}", file=sys.stderr, flush=True)
+                notes = list(dict.fromkeys([*notes, *executor.notes]))
+                log.write(executor.snapshot().gpu_hours, executor.replica_report(), self.view.series, notes)
+            return Execution(reused, replicas, executor.snapshot().gpu_hours)
 
 
 def make_scheduler(
