@@ -82,8 +82,11 @@ def read_calibration(
     run_dir: RunDir, stages: Sequence[ResolvedStage], cluster: ClusterConfig
 ) -> dict[str, StageCalibration]:
     """Return what `synthgen calibrate` measured for these stages; the speed is left out on another kind of GPU."""
-    stored = run_dir.read_json(CALIBRATION)
-    entries = {name: StageCalibration(**entry) for name, entry in (stored or {}).get("stages", {}).items()}
+    stored = run_dir.read_json(CALIBRATION, "stages") or {"stages": {}}
+    try:
+        entries = {name: StageCalibration(**entry) for name, entry in stored["stages"].items()}
+    except (TypeError, AttributeError):  # another file under its name: as good as none
+        entries = {}
     current = {stage.name: stage.fingerprint for stage in stages}
     gpu = resolve_cluster(cluster).gpu.name if entries else ""
     return {
