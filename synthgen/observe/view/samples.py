@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.ledger.run_dir import RunDir
+from synthgen.ledger.run_dir import RunDir, describe_os_error
+
+logger = logging.getLogger(__name__)
 
 DATA = "dataset/data/"
 GENERATIONS = "dataset/generations/"
@@ -35,7 +38,7 @@ def sample_pairs(run_dir: RunDir, limit: int = 300, seed: int = 0) -> list[dict[
     try:
         return _sample_pairs(run_dir, limit, seed)
     except (pa.ArrowInvalid, pa.ArrowKeyError, FileNotFoundError, KeyError, OSError) as error:
-        logger.warning("%s/dataset is not whole, so the page has no samples: %s", run_dir.url, first_line(error))
+        logger.warning("%s/dataset is not whole, so the page has no samples: %s", run_dir.url, describe_os_error(error))
         return []
 
 
