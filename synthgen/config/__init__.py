@@ -61,3 +61,6 @@ __all__ = [
     "StorageConfig",
     "TaskConfig",
 ]
+
+PUBLIC = ("compose", "resources", "sampling", "saved")
+IMPORTS: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from synthgen.config import Config, EngineKind
-from synthgen.doctor.checks import Check, models_used
+from synthgen.doctor.check import Check, models_used
 from synthgen.errors import ConfigError, StorageError
 from synthgen.ledger.run_dir import FIRST_CONTACT_S, describe_os_error
 from synthgen.ledger.storage import open_storage

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from synthgen.config import Config, EndpointConfig, EngineKind, ModelConfig
-from synthgen.doctor.checks import Check, models_used
+from synthgen.doctor.check import Check, models_used
 
 TIMEOUT_S = 10.0
 

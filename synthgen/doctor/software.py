@@ -8,7 +8,7 @@ from importlib import metadata
 
 from synthgen import DISTRIBUTION
 from synthgen.config import Config, EngineKind
-from synthgen.doctor.checks import Check, models_used
+from synthgen.doctor.check import Check, models_used
 from synthgen.errors import install_command
 
 PYTHON = ((3, 11), (3, 13))

@@ -1,4 +1,7 @@
-"""Engines: what serves a model. `make_engine` turns a catalog entry into one, and imports only what that one needs."""
+"""Engines: what serves a model. `make_engine` turns a catalog entry into one, and imports only what that one needs.
+
+Knows nothing of stages.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from synthgen.config import EngineKind, ModelConfig
 from synthgen.engines.base import Engine, EngineInfo
 
 __all__ = ["Engine", "EngineInfo", "make_engine"]
+
+PUBLIC = ("base", "preflight")
+IMPORTS = ("config", "models")
 
 _ENGINES: dict[EngineKind, tuple[str, str]] = {
     EngineKind.vllm: ("synthgen.engines.vllm", "VllmEngine"),

@@ -1,0 +1,7 @@
+"""What a checkpoint is: its architecture, its quantization format, its tensors; and the built-in tiny one.
+
+Knows nothing of the cluster.
+"""
+
+PUBLIC = ("architecture", "checkpoint", "dequantize", "quantization", "tensors", "tiny")
+IMPORTS = ("config",)

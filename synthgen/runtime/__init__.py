@@ -1,1 +1,20 @@
-"""The run: which task goes next, on which replica, and what happens when one dies."""
+"""The run: which task goes next, on which replica, and what happens when one dies.
+
+Knows nothing of what stages do: it sees tasks and counts, never rows.
+"""
+
+PUBLIC = ("calibrate", "cluster", "judge_eval", "plan_ledger", "preview", "run")
+IMPORTS = (
+    "config",
+    "planning",
+    "engines",
+    "prompts",
+    "ledger",
+    "stages",
+    "trust",
+    "export",
+    "publish",
+    "judge_eval",
+    "flow",
+    "observe",
+)
