@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,8 +129,12 @@ def inline_runs() -> Iterator[Life]:
         yield life
 
 
-def killed_at(life: Life, changes: int, run: Callable[[], Any], run_dir: Path) -> bool:
-    """Run until `changes` changes were made, and let nothing more happen. Return whether it came to that."""
+def killed_at(life: Life, changes: int, run: Callable[[], Any], storage: Storage) -> bool:
+    """Run until `changes` changes were made, and let nothing more happen. Return whether it came to that.
+
+    Args:
+        storage: of the run directory.
+    """
     life.left = changes
     try:
         run()
@@ -139,5 +142,5 @@ def killed_at(life: Life, changes: int, run: Callable[[], Any], run_dir: Path) -
         return True
     finally:
         life.left = None
-        (run_dir / "lease.json").unlink(missing_ok=True)  # the dead process is this one, which lives: nobody waits
+        storage.delete("lease.json")  # the dead process is this one, which lives: nobody is to wait for it
     return False

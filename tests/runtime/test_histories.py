@@ -1,5 +1,5 @@
 """Random histories of a run: it grows, is edited, damaged, killed, judged anew, paired anew, published. The end is that
-of a fresh run from the same inputs, to the byte.
+of a fresh run from the same inputs, to the byte; on a disk and in an object store.
 
 SYNTHGEN_HISTORIES sets how many histories are tried (`make chaos` tries 200).
 """
@@ -21,11 +21,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from benchmarks.fault_proxy import moto_server, s3_environment
 from synthgen.cli import run_command
 from synthgen.config.compose import compose_config
 from synthgen.errors import ConfigError
+from synthgen.ledger.storage import open_storage
 from synthgen.runtime.run import run
-from tests.command_line import dataset_bytes
 from tests.inline_runs import inline_runs, killed_at
 
 JUDGES = ("judge.orders=1", "judge.orders=2", "judge.aspects=[helpfulness]")
@@ -40,6 +41,8 @@ class Histories(RuleBasedStateMachine):
         self.stack = contextlib.ExitStack()
         self.life = self.stack.enter_context(inline_runs())
         self.root = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
+        self.url = self.make_url()
+        self.storage = open_storage(self.url)
         self.answers: dict[int, str] = {}
         self.excluded: set[int] = set()
         self.unit_size, self.judge, self.pairs = 3, JUDGES[0], PAIRS[0]
@@ -59,12 +62,12 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def grow_badly(self) -> None:
         """A growth that is refused leaves what is there as it is."""
-        before = dataset_bytes(self.run_dir)
+        before = self.dataset()
         self.bad_lines = 40
         with pytest.raises(ConfigError, match="are bad"):
             self.start()
         self.bad_lines = 0
-        assert dataset_bytes(self.run_dir) == before
+        assert self.dataset() == before
 
     @rule(number=st.integers(0, 30))
     def edit_reference(self, number: int) -> None:
@@ -89,20 +92,19 @@ class Histories(RuleBasedStateMachine):
 
     @rule(changes=st.integers(0, 60))
     def kill(self, changes: int) -> None:
-        before = dataset_bytes(self.run_dir)
-        if killed_at(self.life, changes, self.start, self.run_dir):
-            after = dataset_bytes(self.run_dir)
-            assert after == before or self.is_whole(), "half of an export"
+        before = self.dataset()
+        if killed_at(self.life, changes, self.start, self.storage):
+            assert self.dataset() == before or self.may_be_mixed or self.publish(), "half of an export"
 
     @rule(number=st.integers(0, 200), way=st.integers(0, 4))
     def damage(self, number: int, way: int) -> None:
-        paths = sorted(path for path in self.run_dir.rglob("*") if path.is_file() and path.parent.name != "logs")
+        paths = [path for path in self.storage.list("") if not path.startswith("logs/")]
         path, other = paths[number % len(paths)], paths[(number + 1) % len(paths)]
         if way == 0:
-            path.unlink()
+            self.storage.delete(path)
         else:
-            data = path.read_bytes()
-            path.write_bytes([b"", data[: len(data) // 2], b"null", other.read_bytes()][way - 1])
+            data = self.storage.read(path)
+            self.storage.replace(path, [b"", data[: len(data) // 2], b"null", self.storage.read(other)][way - 1])
 
     @rule()
     def complete(self) -> None:
@@ -110,19 +112,23 @@ class Histories(RuleBasedStateMachine):
         self.check_once()
 
     @rule()
-    def publish(self) -> None:
-        """What is published is a whole data set, or nothing is."""
+    def publish_or_not(self) -> None:
+        self.publish()
+
+    def publish(self) -> bool:
+        """Return whether a data set could be published, which then is a whole one."""
         target = self.root / "published"
         shutil.rmtree(target, ignore_errors=True)
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            status = run_command(["publish", f"run_dir={self.run_dir}", f"publish.to_dir={target}"])
+            status = run_command(["publish", f"run_dir={self.url}", f"publish.to_dir={target}"])
         assert "Traceback" not in printed.getvalue()
         assert "unexpected" not in printed.getvalue(), printed.getvalue()
         if status == 0:
             rows = pq.read_table(target / "generations")["completion_id"].to_pylist()
             ids = pq.read_table(target / "generations")["prompt_id"].to_pylist()
             assert len(set(zip(ids, rows, strict=True))) == len(rows)
+        return status == 0
 
     def teardown(self) -> None:
         try:
@@ -135,43 +141,65 @@ class Histories(RuleBasedStateMachine):
 
     # How it is held against the oracle
 
-    @property
-    def run_dir(self) -> Path:
-        return self.root / "run"
+    may_be_mixed = False
+    """Whether a kill can leave files of two exports beside each other, which nothing publishes then."""
 
-    def start(self, run_dir: Path | None = None) -> dict[str, Any]:
+    def make_url(self) -> str:
+        return str(self.root / "run")
+
+    def dataset(self) -> dict[str, bytes]:
+        paths = [path for path in self.storage.list("dataset") if path.endswith(".parquet")]
+        return {path: self.storage.read(path) for path in paths}
+
+    def start(self, url: str = "") -> dict[str, Any]:
         lines = [json.dumps({"prompt": f"Question {i}?", "answer": answer}) for i, answer in self.answers.items()]
         (self.root / "prompts.jsonl").write_text("\n".join(lines + ["{"] * self.bad_lines) + "\n")
         (self.root / "leaked.jsonl").write_text("".join(lines[i] + "\n" for i in self.excluded) or '{"prompt": "?"}\n')
         overrides = [
             "experiment=echo", f"prompts.path={self.root / 'prompts.jsonl'}", "prompts.reference_column=answer",
             f"prompts.exclude=[{self.root / 'leaked.jsonl'}]", "generators.main.n=2", f"run.unit_size={self.unit_size}",
-            f"run.dir={run_dir or self.run_dir}", "judge.canary_fraction=0.3", self.judge, self.pairs,
+            f"run.dir={url or self.url}", "judge.canary_fraction=0.3", self.judge, self.pairs,
         ]  # fmt: skip
         with contextlib.redirect_stderr(io.StringIO()):
             return run(compose_config(overrides), quiet=True)
 
-    def is_whole(self) -> bool:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            return run_command(["publish", f"run_dir={self.run_dir}", f"publish.to_dir={self.root / 'whole'}"]) == 0
-
     def check_once(self) -> None:
         """Every prompt that is not excluded has its completions, once."""
-        rows = pq.read_table(self.run_dir / "dataset/generations").to_pylist()
+        files = [io.BytesIO(data) for path, data in self.dataset().items() if "/generations/" in path]
+        rows = [row for file in files for row in pq.read_table(file).to_pylist()]
         asked = sorted(int(row["prompt"][-1]["content"].split()[1].rstrip("?")) for row in rows)
         assert asked == sorted(2 * [i for i in self.answers if i not in self.excluded])
 
     def check_oracle(self) -> None:
-        fresh = self.root / "fresh"
-        self.start(fresh)
-        assert dataset_bytes(self.run_dir) == dataset_bytes(fresh)
+        fresh = open_storage(str(self.root / "fresh"))
+        self.start(fresh.url)
+        wanted = {path: fresh.read(path) for path in fresh.list("dataset") if path.endswith(".parquet")}
+        assert self.dataset() == wanted
+
+
+class HistoriesInAStore(Histories):
+    """The same in an object store."""
+
+    may_be_mixed = True
+
+    def make_url(self) -> str:
+        import boto3
+
+        endpoint = self.stack.enter_context(moto_server())
+        patch = self.stack.enter_context(pytest.MonkeyPatch.context())
+        for name, value in s3_environment(endpoint).items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="histories")
+        return "s3://histories/run"
+
+
+def settings_of(examples: int) -> settings:
+    wanted = int(os.environ.get("SYNTHGEN_HISTORIES", examples))
+    checks = list(HealthCheck)
+    return settings(max_examples=wanted, stateful_step_count=10, deadline=None, suppress_health_check=checks)
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(
-    max_examples=int(os.environ.get("SYNTHGEN_HISTORIES", "8")),
-    stateful_step_count=10,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+TestHistories.settings = settings_of(8)
+TestHistoriesInAStore = HistoriesInAStore.TestCase
+TestHistoriesInAStore.settings = settings_of(3)
