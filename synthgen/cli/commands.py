@@ -15,9 +15,10 @@ def run_run(overrides: Sequence[str], config_dir: str | None) -> int:
     from rich.console import Console
 
     from synthgen.observe.report import summarise
+    from synthgen.runtime.prepare import prepare_models
     from synthgen.runtime.run import run
 
-    report = run(config)
+    report = run(prepare_models(config))
     url = report["run_dir"]
     paths = [("dataset", f"{url}/dataset"), ("report", f"{url}/report.html"), ("logs", f"{url}/logs")]
     Console(soft_wrap=False).print(summarise(report, paths))
@@ -49,9 +50,10 @@ def run_preview(overrides: Sequence[str], config_dir: str | None) -> int:
     config = compose_config(overrides, config_dir)
     from rich.console import Console
 
+    from synthgen.runtime.prepare import prepare_models
     from synthgen.runtime.preview import make_preview, render_preview, write_preview
 
-    preview = make_preview(config)
+    preview = make_preview(prepare_models(config))
     console = Console()
     console.print(render_preview(preview, console.width))
     if config.preview.html:
@@ -136,10 +138,11 @@ def run_judge_eval(overrides: Sequence[str], config_dir: str | None) -> int:
         print(format_eval(evaluate(labelled, judgements_from_texts(labelled, recorded, key="recorded"))))
         return 0
     from synthgen.runtime.judge_eval import run_judge_eval
+    from synthgen.runtime.prepare import prepare_models
 
     chosen = any(override.startswith("experiment=") for override in rest)
     config = compose_config(rest if chosen else ["experiment=judge_eval", *rest], config_dir, judge_only=True)
-    print(format_eval(run_judge_eval(config, data)))
+    print(format_eval(run_judge_eval(prepare_models(config), data)))
     return 0
 
 
@@ -147,8 +150,9 @@ def run_calibrate(overrides: Sequence[str], config_dir: str | None) -> int:
     """Measure some units of the configured flow, for `plan` to use, and print the figures."""
     config = compose_config(overrides, config_dir)
     from synthgen.runtime.calibrate import calibrate, format_calibration
+    from synthgen.runtime.prepare import prepare_models
 
-    print(format_calibration(calibrate(config), config.run.dir))
+    print(format_calibration(calibrate(prepare_models(config)), config.run.dir))
     return 0
 
 

@@ -43,9 +43,9 @@ def _read_config(model: ModelConfig) -> tuple[str, Mapping[str, Any]]:
             "model.id is not set; give a Hub id or a directory, such as generators.main.model.id=org/name"
         )
     if model_id.startswith("builtin:"):
-        from synthgen.models.tiny import ensure_builtin_model
+        from synthgen.models.locate import ensure_builtin
 
-        path = ensure_builtin_model(model_id) / "config.json"
+        path = ensure_builtin(model_id) / "config.json"
     elif "://" in model_id:
         return _read_remote(model_id)
     elif Path(model_id).expanduser().is_dir():

@@ -1,0 +1,23 @@
+"""From `model.id` to the files: built-in models and GGUF files are made in synthgen's cache, all else stays as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from synthgen.models.smollm2 import MODEL_ID as SMOLLM2
+from synthgen.models.smollm2 import ensure_smollm2
+from synthgen.models.steps import Report, silent
+from synthgen.models.tiny import BUILTIN_MODELS, ensure_builtin_model
+
+BUILTIN_IDS = (*BUILTIN_MODELS, SMOLLM2)
+
+
+def ensure_builtin(model_id: str, cache_dir: Path | None = None, report: Report = silent) -> Path:
+    """Return the directory of a built-in model, made or fetched now if it is not in the cache.
+
+    Raises:
+        ConfigError: there is no such model, it cannot be had, or the cache cannot be written.
+    """
+    if model_id == SMOLLM2:
+        return ensure_smollm2(cache_dir, report)
+    return ensure_builtin_model(model_id, cache_dir, known=BUILTIN_IDS)
