@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from synthgen.config import ModelConfig
 from synthgen.engines.base import EngineInfo
 from synthgen.engines.vllm_args import (
+    PATIENT_ENVIRONMENT,
     QUIET_ENVIRONMENT,
     check_catalog_entry,
     check_checkpoint,
@@ -40,7 +41,7 @@ def configure_vllm(model: ModelConfig, distributed_executor_backend: str | None)
     check_catalog_entry(model)
     if importlib.util.find_spec("vllm") is None:
         raise MissingExtraError("vllm", "gpu" if Path("/dev/nvidiactl").exists() else "cpu")
-    _set_defaults(QUIET_ENVIRONMENT)  # before the import, which reads it
+    _set_defaults({**QUIET_ENVIRONMENT, **PATIENT_ENVIRONMENT})  # before the import, which reads it
     on_cpu = _detect_cpu(model)
     if on_cpu:
         _set_cpu_environment(model.tensor_parallel_size or 1)

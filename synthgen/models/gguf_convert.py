@@ -1,4 +1,4 @@
-"""`python -m synthgen.models.gguf_convert <file.gguf> <directory>`: the file as a bfloat16 checkpoint with its tokenizer.
+"""`python -m synthgen.models.gguf_convert <file.gguf> <directory>`: its bfloat16 checkpoint with the tokenizer.
 
 A program of its own: torch and the weights leave the memory with it. transformers does the work; what it leaves out is
 put right here: how a file's `tokenizer.ggml.pre` cuts text before BPE, and the length that the tokenizer may have.

@@ -1,7 +1,7 @@
 """A GGUF file's header: its metadata and its list of tensors, read from the front of the file. No weight is touched.
 
-The layout is llama.cpp's (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). The package `gguf` has a reader too,
-which needs a local file and takes seconds for a large vocabulary; this one reads any stream, such as one from the Hub.
+The layout is llama.cpp's (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). The package `gguf` has a
+reader too, which needs a local file and seconds for a large vocabulary; this one reads any stream, such as the Hub's.
 Sizes of the block formats are that package's.
 """
 

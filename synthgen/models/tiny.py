@@ -47,9 +47,7 @@ def ensure_tiny_model(cache_dir: Path | None = None) -> Path:
     return ensure_builtin_model("builtin:tiny", cache_dir)
 
 
-def ensure_builtin_model(
-    model_id: str, cache_dir: Path | None = None, known: Collection[str] | None = None
-) -> Path:
+def ensure_builtin_model(model_id: str, cache_dir: Path | None = None, known: Collection[str] | None = None) -> Path:
     """Return the directory of a random checkpoint, made now if it is not there yet (about a second).
 
     Args:

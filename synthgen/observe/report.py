@@ -126,7 +126,17 @@ def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> An
     for name, path in paths:
         files.add_row(name, Text(path, style="bold"))
     drawn: list[Any] = [bars, Text()] if ratings else []
-    return Group(rows, Text(), *drawn, *_sample(report.get("sample_pair")), files)
+    return Group(rows, Text(), *drawn, *_sample(report.get("sample_pair")), *_noise(report), files)
+
+
+def _noise(report: Mapping[str, Any]) -> list[Any]:
+    """What overrides every number above it: a judge whose scores are noise."""
+    from rich.text import Text
+
+    from synthgen.trust import find_noise
+
+    said = find_noise(report["trust"]) if report.get("trust") else None
+    return [Text(f"warning: {said}", style="bold yellow"), Text()] if said else []
 
 
 def _sample(pair: Mapping[str, Any] | None) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Work on a model before a run (fetching, converting), as it is shown: a bar on a terminal, a line now and then elsewhere."""
+"""Work on a model before a run (fetching, converting), as it is shown: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def shown_steps() -> Iterator[Report]:
         yield _Lines()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), DownloadColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
         def report(phase: str, done: int, total: int, seconds: float) -> None:
             if phase not in tasks:

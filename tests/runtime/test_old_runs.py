@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
+
 from tests.command_line import synthgen
 
 DATA = Path(__file__).parents[1] / "data"
