@@ -19,7 +19,7 @@ from synthgen.engines.vllm_args import (
     make_engine_args,
 )
 from synthgen.errors import ConfigError, MissingExtraError
-from synthgen.models.locate import ensure_builtin
+from synthgen.models.locate import locate_checkpoint
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -47,7 +47,7 @@ def configure_vllm(model: ModelConfig, distributed_executor_backend: str | None)
         _set_cpu_environment(model.tensor_parallel_size or 1)
         if os.environ["VLLM_CPU_OMP_THREADS_BIND"] != "nobind":  # the user's choice, which only `mp` carries out
             distributed_executor_backend = distributed_executor_backend or "mp"
-    path = str(ensure_builtin(model.id)) if model.id.startswith("builtin:") else model.id
+    path = locate_checkpoint(model)
     try:
         return _resolve(model, path, on_cpu, distributed_executor_backend)
     except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:

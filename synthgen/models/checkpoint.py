@@ -37,7 +37,12 @@ def resolve_architecture(model: ModelConfig) -> Architecture:
 
 
 def _read_config(model: ModelConfig) -> tuple[str, Mapping[str, Any]]:
+    from synthgen.models.gguf import describe_config, find_gguf, serves_files
+
     model_id = model.id
+    source = find_gguf(model)
+    if source is not None:
+        return model_id, describe_config(source.read_header(), as_file=serves_files())
     if model_id in (MISSING, ""):
         raise ConfigError(
             "model.id is not set; give a Hub id or a directory, such as generators.main.model.id=org/name"
@@ -87,9 +92,7 @@ def _fetch_from_hub(model: ModelConfig) -> Path:
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
-    repo, _, kind = model.id.partition(":")
-    if kind:
-        raise ConfigError(f"model.id={model.id}: a GGUF file has no config.json; {_GIVE_NUMBERS}")
+    repo = model.id
     if repo.count("/") != 1:
         raise ConfigError(f"model.id={model.id} is neither a Hub id (org/name) nor a directory")
     try:

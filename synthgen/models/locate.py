@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from synthgen.config import ModelConfig
+from synthgen.models.gguf import ensure_dequantized, find_gguf, serves_files
 from synthgen.models.smollm2 import MODEL_ID as SMOLLM2
 from synthgen.models.smollm2 import ensure_smollm2
 from synthgen.models.steps import Report, silent
@@ -21,3 +23,18 @@ def ensure_builtin(model_id: str, cache_dir: Path | None = None, report: Report 
     if model_id == SMOLLM2:
         return ensure_smollm2(cache_dir, report)
     return ensure_builtin_model(model_id, cache_dir, known=BUILTIN_IDS)
+
+
+def locate_checkpoint(model: ModelConfig, report: Report = silent) -> str:
+    """Return what stands for `model.id` when it is loaded: a directory or file here, a Hub id, or a URL.
+
+    Raises:
+        ConfigError: a built-in model or a GGUF file cannot be had, or cannot be converted.
+    """
+    if model.id.startswith("builtin:"):
+        return str(ensure_builtin(model.id, report=report))
+    source = find_gguf(model)
+    if source is None:
+        return model.id
+    file = source.fetch()
+    return str(file) if serves_files() else str(ensure_dequantized(file, report=report))

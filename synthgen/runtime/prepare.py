@@ -1,4 +1,4 @@
-"""What a command's models need before anything starts: built-in models that are fetched are put into the cache."""
+"""What a command's models need before anything starts: what is fetched or converted is put into the cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import fields, replace
 
 from synthgen.config import Config, EngineKind, ModelConfig
 from synthgen.errors import ConfigError
-from synthgen.models.locate import ensure_builtin
+from synthgen.models.gguf import find_gguf
+from synthgen.models.locate import locate_checkpoint
 from synthgen.models.smollm2 import MODEL_ID, NotFetchedError
 from synthgen.models.steps import Report
 from synthgen.observe.steps import shown_steps
@@ -17,7 +18,7 @@ from synthgen.planning import load_models
 
 
 def prepare_models(config: Config) -> Config:
-    """Return `config` once the built-in models that it uses are in the cache; what takes long is shown on stderr.
+    """Return `config` once its built-in models and GGUF files are in the cache; what takes long is shown on stderr.
 
     A model that cannot be fetched is replaced by its `fallback` (`experiment=demo` names one), and a line says so.
 
@@ -30,7 +31,7 @@ def prepare_models(config: Config) -> Config:
         for key, model in _fetched_models(config):
             report = report or stack.enter_context(shown_steps())
             try:
-                ensure_builtin(model.id, report=report)
+                locate_checkpoint(model, report)
             except NotFetchedError as error:
                 if not model.fallback:
                     raise ConfigError(f"{error}; {key}.fallback=tiny goes on without it") from error
@@ -42,13 +43,13 @@ def prepare_models(config: Config) -> Config:
 
 
 def _fetched_models(config: Config) -> Iterator[tuple[str, ModelConfig]]:
-    """Yield the dotted key and the entry of each built-in model that has to be fetched."""
+    """Yield the dotted key and the entry of each model that has to be fetched or converted."""
     places = [(f"generators.{name}.model", generator.model) for name, generator in config.generators.items()]
     places.append(("judge.model", config.judge.model))
     if config.pipeline == "task":
         places = [("task.model", config.task.model)]
     for key, model in places:
-        if model.engine is EngineKind.vllm and model.id == MODEL_ID:
+        if model.engine is EngineKind.vllm and (model.id == MODEL_ID or find_gguf(model) is not None):
             yield key, model
 
 
