@@ -99,7 +99,7 @@ def _fetch_from_hub(model: ModelConfig) -> Path:
         cached = try_to_load_from_cache(repo, "config.json", revision=model.revision)
         if isinstance(cached, str):
             return Path(cached)
-        _check_reachable(constants.ENDPOINT, model.id)
+        check_reachable(constants.ENDPOINT, model.id)
         return Path(hf_hub_download(repo, "config.json", revision=model.revision))
     except GatedRepoError as error:
         raise ConfigError(
@@ -115,7 +115,7 @@ def _fetch_from_hub(model: ModelConfig) -> Path:
         ) from error
 
 
-def _check_reachable(endpoint: str, model_id: str) -> None:
+def check_reachable(endpoint: str, model_id: str) -> None:
     """Fail at once on a machine without a network: the Hub's client would try for half a minute."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return

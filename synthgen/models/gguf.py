@@ -143,6 +143,9 @@ def describe_serving(model: ModelConfig) -> str | None:
 def _find_file(model: ModelConfig, repo: str, kind: str) -> str:
     from huggingface_hub import HfApi, constants
 
+    from synthgen.models.checkpoint import check_reachable
+
+    check_reachable(constants.ENDPOINT, model.id)
     with _hub_errors(model.id):
         listed = HfApi(endpoint=constants.ENDPOINT).list_repo_files(repo, revision=model.revision)
     files = [name for name in listed if name.endswith(SUFFIX)]
@@ -160,12 +163,13 @@ def _find_file(model: ModelConfig, repo: str, kind: str) -> str:
 @contextlib.contextmanager
 def _hub_errors(what: str) -> Iterator[None]:
     """Make what goes wrong with the Hub one line that names the model."""
-    import httpx
     from huggingface_hub.errors import HfHubHTTPError
 
+    # The root of the HTTP library's errors, whichever it is (httpx, httpx2).
+    transport = next(base for base in HfHubHTTPError.__bases__ if base is not OSError)
     try:
         yield
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, transport, OSError) as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ConfigError(
             f"model.id={what} cannot be read from the Hub ({said}); check the name, HF_TOKEN and the network, "

@@ -113,7 +113,7 @@ def _read_tensor(stream: BinaryIO, source: str) -> GgufTensor:
     shape = _unpack(f"<{dimensions}Q", stream)
     number, _ = _unpack("<IQ", stream)
     if number not in block_formats():
-        raise ConfigError(f"{source}: {name} has the unknown tensor type {number}; a newer package `gguf` may know it")
+        raise ConfigError(f"{source}: {name} has the unknown tensor type {number}; a newer package gguf may know it")
     kind, weights, size = block_formats()[number]
     return GgufTensor(name, tuple(shape), kind, math.prod(shape) // weights * size)
 
