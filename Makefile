@@ -10,7 +10,7 @@ KIND ?=
 MODEL ?=
 ARGS ?=
 
-.PHONY: help setup demo test check format bench chaos lock clean distclean
+.PHONY: help setup demo test check format bench chaos lock wheel clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -43,6 +43,9 @@ chaos: setup ## run while things break
 
 lock: setup ## write the locks anew from pyproject.toml (ARGS=--upgrade moves the pins)
 	@requirements/lock.sh $(ARGS)
+
+wheel: setup ## build dist/*.whl and the sdist
+	@$(PY) -m build --no-isolation --outdir dist . >/dev/null && ls dist
 
 clean: ## remove caches and build products; runs/ and .venv stay
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis outputs multirun

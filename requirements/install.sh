@@ -114,6 +114,9 @@ if [[ ${had[2]} != "$locked" ]]; then
   fi
   step "$(cat "${locks[@]}" | grep -c '^[a-z]') pinned packages" pip install --no-deps -r "${locks[0]}" -r "${locks[1]}"
 fi
+if compgen -G ".venv/lib/python3*/site-packages/synthgen-*.dist-info" >/dev/null; then # this project's name until 0.1
+  step "removing the package's former name" pip uninstall --yes synthgen
+fi
 step "synthgen, editable" pip install --no-deps --no-build-isolation --editable .
 [[ $kind == gpu ]] || remove_mismatched
 printf '%s\n' "$kind" "$PWD" "$locked" "$project" >"$stamp"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Writes cpu.lock, gpu.lock and dev.lock from pyproject.toml. `make lock` calls it; pins move only with ARGS=--upgrade.
 #
-# The locks are resolved for Python 3.11 on Linux x86-64 (glibc 2.34 or newer). Every pin of cpu.lock also has wheels
-# for 3.12 and 3.13. uv resolves; it reads no pip.conf, so the indexes that pip uses are handed to it.
+# The locks are resolved for Python 3.11 on Linux x86-64 (glibc 2.34 or newer), and a test resolves them for 3.12 and
+# 3.13 too. uv resolves; it reads no pip.conf, so the indexes that pip uses are handed to it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -47,7 +47,9 @@ compile "$new/cpu.lock" "${cpu[@]}" --constraint "$new/all"
 { head -n 2 "$new/all" && grep -vxFf "$new/cpu.lock" "$new/all"; } >"$new/dev.lock"
 
 # No find-links here: a directory of +cpu wheels would outrank the CUDA build of torch.
-gpu=(--extra gpu --extra train)
+# On Python 3.12 and 3.13 vLLM 0.32 asks for a setuptools below 81, on 3.11 for none.
+echo 'setuptools<81' >"$new/gpu-constraints.txt"
+gpu=(--extra gpu --extra train --constraint "$new/gpu-constraints.txt")
 cat requirements/gpu.lock >"$new/all" 2>/dev/null || true
 compile "$new/all" "${gpu[@]}" --extra dev --constraint "$new/dev.lock" "$@"
 cp "$new/all" "$new/gpu.lock"

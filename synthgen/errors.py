@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from importlib import metadata
+from urllib.parse import unquote, urlsplit
+
+from synthgen import DISTRIBUTION
+
 
 class SynthgenError(Exception):
     """Anything that synthgen reports as one line. `exit_code` becomes the status of the process."""
@@ -19,7 +25,7 @@ class MissingExtraError(ConfigError):
     """A package that an optional extra installs is absent."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; install it with: pip install 'synthgen[{extra}]'")
+        super().__init__(f"{package} is not installed; install it with: {install_command(extra)}")
         self._arguments = (package, extra)
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
@@ -57,3 +63,29 @@ class RunStoppedError(SynthgenError):
 
 class PublishError(SynthgenError):
     """The data set is not where it should go, whole and checked. The same command sends what is missing."""
+
+
+def install_command(extra: str) -> str:
+    """Return the command that adds an extra of this project to the environment that runs.
+
+    It names the place that the installed code came from: the checkout, the wheel's file, or the index that had it.
+    A name alone would be looked up on whatever index is configured, where it may be another project's.
+
+    Args:
+        extra: `cpu`, `gpu` or `train`.
+    """
+    try:
+        text = metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        return _setup_command(extra)
+    if text is None:
+        return f"pip install '{DISTRIBUTION}[{extra}]'"
+    origin = json.loads(text)
+    if "archive_info" not in origin:
+        return _setup_command(extra)
+    url = urlsplit(origin["url"])
+    return f"pip install '{unquote(url.path) if url.scheme == 'file' else origin['url']}[{extra}]'"
+
+
+def _setup_command(extra: str) -> str:
+    return f"make setup KIND={extra}" if extra in ("cpu", "gpu") else "make setup"

@@ -152,13 +152,17 @@ class UnitCounts:
     started_at: float = 0.0
     ended_at: float = 0.0
     failures: dict[str, int] = field(default_factory=dict)  # reason → rows
+    may_pass: dict[str, int] = field(default_factory=dict)  # the same, of failures that another try may mend
+    tries: int = 0  # how often rows of it were asked again at a later start
 
 
 def add_counts(items: Sequence[UnitCounts]) -> UnitCounts:
     """Return the sum of counts, with the earliest start and the latest end."""
     failures: Counter[str] = Counter()
+    may_pass: Counter[str] = Counter()
     for item in items:
         failures.update(item.failures)
+        may_pass.update(item.may_pass)
     starts = [item.started_at for item in items if item.started_at]
     return UnitCounts(
         rows=sum(item.rows for item in items),
@@ -170,6 +174,8 @@ def add_counts(items: Sequence[UnitCounts]) -> UnitCounts:
         started_at=min(starts, default=0.0),
         ended_at=max((item.ended_at for item in items), default=0.0),
         failures=dict(failures),
+        may_pass=dict(may_pass),
+        tries=max((item.tries for item in items), default=0),
     )
 
 
@@ -211,6 +217,10 @@ PROMPTS_SCHEMA = pa.schema(
         pa.field("metadata", pa.string(), nullable=False),  # JSON object of all other columns
     ]
 )
+
+EDITABLE: Mapping[str, tuple[str, ...]] = {"reference": ("reference",), "metadata": ("metadata", "source")}
+"""What may change in a prompts table while the prompts stay the same (their ids hash `messages`): part → columns."""
+PROMPT_PARTS = ("messages", *EDITABLE)
 
 # One row per (prompt, sample), in the order of the unit's prompts, then of sample_index.
 # A request that failed gives n rows with `error` set and `text` null.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
@@ -127,6 +129,81 @@ def test_environment_holds_no_mismatched_build() -> None:
         pytest.skip("torch is built for GPUs here")
     installed = {distribution.name: distribution.version for distribution in metadata.distributions()}
     assert {name: installed[name] for name in MISMATCHED if not installed.get(name, "+cpu").endswith("+cpu")} == {}
+
+
+PYTHONS = ("3.11", "3.12", "3.13")
+
+
+def resolve(tmp_path: Path, python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Let uv resolve an installation for a Python that need not be here; nothing is downloaded but metadata."""
+    uv = Path(sys.executable).with_name("uv")
+    target = ("--python-version", python, "--python-platform", "x86_64-manylinux_2_34", "--target", str(tmp_path))
+    command = [uv, "pip", "install", "--dry-run", "--index-strategy", "unsafe-best-match", *target, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode and any(word in done.stderr for word in ("error sending request", "Failed to fetch", "dns")):
+        pytest.skip(f"no package index here: {done.stderr.strip().splitlines()[-1]}")
+    return done
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_lock_of_gpu_resolves_for_every_python(tmp_path: Path, python: str) -> None:
+    done = resolve(tmp_path, python, "-r", "requirements/gpu.lock")
+    assert done.returncode == 0, done.stderr
+    assert f"Would install {len(read_lock('gpu'))} packages" in done.stderr
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_lock_of_cpu_resolves_for_every_python(tmp_path: Path, python: str) -> None:
+    """The CPU build of torch is left out: it is on no index that uv knows, and its own index has it for all three."""
+    lock, overrides = tmp_path / "cpu.lock", tmp_path / "overrides.txt"
+    pins = [
+        line for line in (ROOT / "requirements/cpu.lock").read_text().splitlines() if not line.startswith("torch==")
+    ]
+    lock.write_text("\n".join(pins) + "\n")
+    overrides.write_text((ROOT / "requirements/overrides.txt").read_text() + 'torch; python_version < "0"\n')
+    arguments = ("--override", str(overrides), "-r", str(lock), "-r", "requirements/dev.lock")
+    done = resolve(tmp_path / "target", python, *arguments)
+    assert done.returncode == 0, done.stderr
+
+
+def test_locks_are_resolved_for_every_python_that_is_offered() -> None:
+    offered = SpecifierSet(PROJECT["requires-python"])
+    assert [f"3.{minor}" for minor in range(9, 20) if f"3.{minor}.1" in offered] == list(PYTHONS)
+
+
+def test_project_has_its_name_in_one_place() -> None:
+    from synthgen import DISTRIBUTION, __version__
+
+    assert (PROJECT["name"], PROJECT["version"]) == (DISTRIBUTION, __version__)
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path in ROOT.glob("synthgen/**/*.py")
+        if DISTRIBUTION in path.read_text(encoding="utf-8") and path != ROOT / "synthgen/__init__.py"
+    ]
+    assert wrong == []
+
+
+def test_no_text_would_install_the_other_project() -> None:
+    """What follows `pip install` in a tracked file is never the bare import name, quoted or not, with extras or not."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    if not tracked:
+        pytest.skip("not a git checkout")
+    import_name = "synth" + "gen"
+    stranger = re.compile(
+        rf"(pip3?|pipx|uv (pip|tool|add))\b[^\n|;&]*\b(install|add|run)\b[^\n;&]*?[\s'\"`]{import_name}(?![\w./-])"
+    )
+    found = []
+    for name in filter(None, tracked.split("\0")):
+        text = (ROOT / name).read_bytes().decode("utf-8", "replace")
+        found += [f"{name}: {match[0]}" for match in stranger.finditer(text)]
+    assert found == []
+
+
+def test_install_removes_the_former_name(checkout: Path) -> None:
+    (checkout / ".venv/lib/python3.11/site-packages/synthgen-0.1.0.dist-info").mkdir(parents=True)
+    done, _ = run_setup(checkout)
+    assert done.returncode == 0, done.stderr
+    assert "pip --disable-pip-version-check --no-input uninstall --yes synthgen" in (checkout / "calls").read_text()
 
 
 def test_install_is_silent_when_nothing_changed(checkout: Path) -> None:

@@ -83,13 +83,13 @@ def run_models(overrides: Sequence[str], config_dir: str | None) -> int:
 def run_publish(overrides: Sequence[str], config_dir: str | None) -> int:
     """Publish a run's dataset to the Hub or to a directory."""
     from synthgen.config.saved import read_saved_config
-    from synthgen.ledger.run_dir import open_finished_run
+    from synthgen.export.finished import open_dataset
     from synthgen.publish.dataset import describe_result, publish_run
 
     path, rest = take_run_dir(overrides)
-    run_dir, report = open_finished_run(path, "publish")
-    config = read_saved_config(run_dir.storage.read("config.yaml").decode(), rest)
-    print(describe_result(publish_run(run_dir.storage, config, report)))
+    run_dir, manifest = open_dataset(path, "publish")
+    config = read_saved_config(manifest.config, rest)
+    print(describe_result(publish_run(run_dir.storage, manifest, config)))
     return 0
 
 
@@ -116,18 +116,21 @@ def run_status(overrides: Sequence[str], config_dir: str | None) -> int:
 
 
 def run_report(overrides: Sequence[str], config_dir: str | None) -> int:
-    """Print the trust report of a finished run, and write its `report.html` anew from `report.json`."""
-    from synthgen.ledger.run_dir import open_finished_run
+    """Print the trust report of a finished run, and write its `report.html` anew."""
+    from synthgen.export.finished import open_report
+    from synthgen.observe.status import describe_later_start, read_status
     from synthgen.observe.view import write_page
     from synthgen.trust import format_trust
 
     path, rest = take_run_dir(overrides)
     if rest:
         raise ConfigError(f"report takes run_dir=… alone, but got {rest[0]!r}")
-    run_dir, report = open_finished_run(path, "report")
+    run_dir, report, exported_at = open_report(path, "report")
     write_page(run_dir, report)
     if "trust" in report:
         print(format_trust(report["trust"]))
+    if (note := describe_later_start(read_status(run_dir), exported_at)) is not None:
+        print(note)
     print(f"{run_dir.url}/report.html")
     return 0
 

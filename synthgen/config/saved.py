@@ -28,7 +28,7 @@ def read_saved_config(text: str, overrides: Sequence[str] = ()) -> Config:
     """Return the configuration that a run saved, with `overrides` (dotted keys) put over it.
 
     Raises:
-        ConfigError: an override does not name a key, or its value does not fit.
+        ConfigError: an override does not name a key, says what made the data, or its value does not fit.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -38,6 +38,10 @@ def read_saved_config(text: str, overrides: Sequence[str] = ()) -> Config:
         if "." not in key or "@" in key:
             raise ConfigError(
                 f"{override}: a finished run keeps its groups; give single keys, such as publish.private=false"
+            )
+        if not key.startswith("publish.") and not key.endswith(".license"):
+            raise ConfigError(
+                f"{override}: what made the data cannot be changed now; give keys of publish, or the license of a model"
             )
     try:
         merged = OmegaConf.merge(

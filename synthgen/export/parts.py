@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,13 +12,12 @@ import pyarrow as pa
 
 from synthgen.export.files import JSON_LINES, ROOT, ExportedFile, config_directory, shard_path
 from synthgen.export.parquet import JsonLinesFile, ParquetFile
+from synthgen.export.stage import STAGING_PREFIX, clear_left_over
 from synthgen.ledger.storage import Storage
 
 WRITERS = 2
 """Files that are written at a time: encoding Parquet is two fifths of an export's work, and happens outside of
 Python's lock."""
-
-_PREFIX = ".tmp-export-"
 
 
 class Parts:
@@ -32,11 +30,8 @@ class Parts:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        if storage.root is not None:
-            storage.root.mkdir(parents=True, exist_ok=True)
-            for left_over in storage.root.glob(f"{_PREFIX}*"):  # of an export that was killed
-                shutil.rmtree(left_over, ignore_errors=True)
-        self._directory = TemporaryDirectory(prefix=_PREFIX, dir=storage.root)
+        clear_left_over(storage)
+        self._directory = TemporaryDirectory(prefix=STAGING_PREFIX, dir=storage.root)
         self._writers = ThreadPoolExecutor(WRITERS)
         self._finished: list[_Part] = []
         self._open: dict[tuple[str, str], _Part] = {}

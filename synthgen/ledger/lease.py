@@ -123,6 +123,7 @@ class Lease:
             "process_started_at": _process_start(os.getpid()),
             "started_at": self._started,
             "renewed_at": time.time(),
+            "lease_s": self._lease_s,
             "token": self._token,
             "released": released,
         }
@@ -144,7 +145,11 @@ class Holder:
 
 
 def read_holder(storage: Storage, lease_s: float) -> Holder | None:
-    """Return the holder of the run directory, None where there never was one."""
+    """Return the holder of the run directory, None where there never was one.
+
+    Args:
+        lease_s: of a holder that does not say its own.
+    """
     try:
         record = _parse(storage.read(LEASE))
     except FileNotFoundError:
@@ -154,7 +159,7 @@ def read_holder(storage: Storage, lease_s: float) -> Holder | None:
         pid=int(record.get("pid", 0)),
         silent_s=max(0.0, time.time() - float(record.get("renewed_at", 0))),
         released=bool(record.get("released")),
-        dead=_is_dead(record, lease_s),
+        dead=_is_dead(record, float(record.get("lease_s") or lease_s)),
     )
 
 

@@ -97,14 +97,25 @@ class RunDir:
         except FileNotFoundError:
             return default
 
-    def read_json(self, path: str) -> Any:
-        """Return the parsed JSON file, or None where it is absent."""
-        data = self.read_or(b"", path)
-        return json.loads(data) if data.strip() else None
+    def read_json(self, path: str, *keys: str) -> dict[str, Any] | None:
+        """Return a JSON file that holds an object with these keys, or None where it is absent or anything else.
 
-    def write_json(self, path: str, value: Any) -> None:
+        Nothing that this project writes as JSON is the only copy of what it says, so a damaged file is as good as none.
+        """
+        data = self.read_or(b"", path)
+        try:
+            value = json.loads(data)
+        except ValueError:
+            value = None
+        if isinstance(value, dict) and all(key in value for key in keys):
+            return value
+        if data:
+            logger.warning("%s/%s is damaged, and taken as absent", self.url, path)
+        return None
+
+    def write_json(self, path: str, value: Any, *, indent: int | None = 2) -> None:
         """Write `value` as JSON, whole, over what was there."""
-        text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+        text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
         self.storage.replace(path, (text + "\n").encode("utf-8", "backslashreplace"))
 
     def committed(self, directory: str) -> set[int]:
@@ -128,7 +139,22 @@ class RunDir:
             FileNotFoundError: it is not committed (or an object store's listing was ahead of its reads).
             CorruptUnitError: the file is not a whole Parquet file.
         """
-        return _decode(self.storage.read(unit_path(directory, unit)), directory, unit)
+        return decode_unit(self.storage.read(unit_path(directory, unit)), directory, unit)
+
+    def read_inputs(self, directory: str, unit: int) -> dict[str, str]:
+        """Return the digests of the files that a committed unit was made from, by input name. Raises as `read_unit`."""
+        with self._open(unit_path(directory, unit)) as source, _reporting_damage(directory, unit, None):
+            return _read_inputs(pq.read_metadata(source).metadata)
+
+    def digest_file(self, directory: str, unit: int) -> str | None:
+        """Return the digest of a unit's file as it lies there, whatever it holds; None where there is none."""
+        data = self.read_or(b"", unit_path(directory, unit))
+        return digest_bytes(data) if data else None
+
+    def replace_unit(self, directory: str, unit: int, data: bytes) -> None:
+        """Write the file of a unit of prompts over what was there: only for units that no manifest speaks of, or whose
+        manifest is written next."""
+        self.storage.replace(unit_path(directory, unit), data)
 
     def read_counts(self, directory: str, unit: int) -> UnitCounts:
         """Return the numbers that were stored with a committed unit."""
@@ -165,7 +191,7 @@ class RunDir:
 
     def read_part(self, directory: str, unit: int, rows: tuple[int, int]) -> tuple[pa.Table, UnitCounts]:
         """Return what `commit_part` wrote. Raises as `read_unit` does."""
-        table = _decode(self.storage.read(part_path(directory, unit, rows)), directory, unit, rows)
+        table = decode_unit(self.storage.read(part_path(directory, unit, rows)), directory, unit, rows)
         return table, _read_counts(table.schema.metadata)
 
     def parts(self, directory: str) -> dict[int, list[tuple[int, int]]]:
@@ -186,8 +212,30 @@ class RunDir:
     ) -> None:
         """Write what was quarantined in a unit: stage, ids, reason, retryable, message and the input."""
         lines = [json.dumps(row, ensure_ascii=False, default=str) for row in rows]
+        if not rows:
+            self.storage.delete(_failures_path(stage, unit, part))
+            return
         data = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
         self.storage.replace(_failures_path(stage, unit, part), data)
+
+    def delete_failures(self, stage: str, unit: int) -> None:
+        """Remove the list of what was quarantined in a unit, if there is one."""
+        self.storage.delete(_failures_path(stage, unit, None))
+
+    def read_failures(self, stage: str, unit: int) -> list[dict[str, Any]]:
+        """Return what `write_failures` wrote of a whole unit, empty where that is nothing."""
+        lines = self.read_or(b"", _failures_path(stage, unit, None)).decode("utf-8", "replace").splitlines()
+        found: list[dict[str, Any]] = []
+        for line in lines:
+            with contextlib.suppress(ValueError):  # torn: it is for people to read
+                found.append(json.loads(line))
+        return found
+
+    def failed_units(self, stage: str) -> list[int]:
+        """Return the units of a stage that have a file of failures, whatever configuration it is from."""
+        names = [path.rpartition("/")[2] for path in self.storage.list(f"failures/{stage}")]
+        matches = [re.match(r"unit-(\d{6,})[.]", name) for name in names]
+        return sorted({int(match[1]) for match in matches if match})
 
     def discard(self, directory: str, unit: int, rows: tuple[int, int] | None = None) -> None:
         """Take the file of a unit, or of a part of it, out of the ledger; its bytes go to `failures/torn/`."""
@@ -241,23 +289,6 @@ class RunDir:
             ) from error
 
 
-def open_finished_run(url: str | None, command: str) -> tuple[RunDir, dict[str, Any]]:
-    """Return a complete run's directory and its report.
-
-    Raises:
-        ConfigError: no directory was given, there is no run in it, or the run is not complete.
-    """
-    if not url:
-        raise ConfigError(f"{command} needs the run's directory: synthgen {command} run_dir=…")
-    run_dir = RunDir(url)
-    report = run_dir.read_json("report.json")
-    if report is None:
-        found = run_dir.read_json("status.json")
-        why = f"its state is {found.get('state')!r}" if found else "there is no run in it"
-        raise ConfigError(f"run_dir={url} holds no report.json ({why}); finish it with synthgen run run.dir={url} …")
-    return run_dir, report
-
-
 def unit_path(directory: str, unit: int) -> str:
     """Return the path of a unit's file within the run directory."""
     return f"{directory}/unit-{unit:06d}.parquet"
@@ -273,9 +304,14 @@ def stage_directory(name: str, fingerprint: str) -> str:
     return f"stages/{name}-{fingerprint}"
 
 
-def encode_unit(table: pa.Table, counts: UnitCounts | None, inputs: Mapping[str, str] | None = None) -> bytes:
+def encode_unit(
+    table: pa.Table,
+    counts: UnitCounts | None,
+    inputs: Mapping[str, str] | None = None,
+    extra: Mapping[bytes, bytes] | None = None,
+) -> bytes:
     """Return the bytes of a unit's Parquet file, with the counts and the digests of its inputs in the footer."""
-    metadata: dict[bytes, bytes] = {}
+    metadata: dict[bytes, bytes] = dict(extra or {})
     if counts:
         metadata[COUNTS_KEY] = json.dumps(asdict(counts)).encode()
     if inputs:
@@ -300,15 +336,26 @@ def digests_of(tables: Mapping[str, pa.Table]) -> dict[str, str]:
 
 def inputs_of(table: pa.Table) -> dict[str, str]:
     """Return the digests of the files that a stage's table was made from, by input name; empty: it does not say."""
-    inputs: dict[str, str] = json.loads((table.schema.metadata or {}).get(INPUTS_KEY, b"{}"))
-    return inputs
+    return _read_inputs(table.schema.metadata)
 
 
-def find_stale(tables: Mapping[str, pa.Table]) -> str | None:
-    """Return the name of a table of a unit that was made from another version of one of the others, None if all fit."""
+def read_stored_counts(table: pa.Table) -> UnitCounts:
+    """Return the numbers that were stored with a table that was read."""
+    return _read_counts(table.schema.metadata)
+
+
+def find_stale(tables: Mapping[str, pa.Table], accepts: Callable[[str, str, str], bool] | None = None) -> str | None:
+    """Return the name of a table of a unit that was made from another version of one of the others, None if all fit.
+
+    Args:
+        accepts: (table, input, digest) -> whether a table holds although its input's file has another digest by now.
+    """
     for name, table in tables.items():
-        if any(source in tables and digest_of(tables[source]) != digest for source, digest in inputs_of(table).items()):
-            return name
+        for source, digest in inputs_of(table).items():
+            if source not in tables or digest_of(tables[source]) == digest:
+                continue
+            if accepts is None or not accepts(name, source, digest):
+                return name
     return None
 
 
@@ -332,13 +379,13 @@ def _has_footer(path: str) -> bool:
     return tail[4:] == b"PAR1" and int.from_bytes(tail[:4], "little") <= size - 12
 
 
-def _decode(data: bytes, directory: str, unit: int, rows: tuple[int, int] | None = None) -> pa.Table:
+def decode_unit(data: bytes, directory: str, unit: int, rows: tuple[int, int] | None = None) -> pa.Table:
+    """Return the table of a unit's file. Raises CorruptUnitError."""
     with _reporting_damage(directory, unit, rows):
         table = pq.read_table(pa.BufferReader(data), use_threads=False, page_checksum_verification=True)
         _read_counts(table.schema.metadata)
         inputs_of(table)
-    # Never another digest: every unit that was finished before would be stale, and be made again.
-    digest = hashlib.blake2b(data, digest_size=8).hexdigest().encode()
+    digest = digest_bytes(data).encode()
     return table.replace_schema_metadata({**(table.schema.metadata or {}), DIGEST_KEY: digest})
 
 
@@ -357,6 +404,16 @@ def _reporting_damage(directory: str, unit: int, rows: tuple[int, int] | None) -
             raise
         line = str(error).strip().split("\n")[0]
         raise CorruptUnitError(directory, unit, f"is not a whole Parquet file: {line}", rows) from error
+
+
+def digest_bytes(data: bytes) -> str:
+    """Return the digest of a file. Never another one: every unit that was finished before would be made again."""
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def _read_inputs(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
+    inputs: dict[str, str] = json.loads((metadata or {}).get(INPUTS_KEY, b"{}"))
+    return inputs
 
 
 def _read_counts(metadata: Mapping[bytes, bytes] | None) -> UnitCounts:

@@ -12,11 +12,12 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from synthgen.errors import ConfigError
+from synthgen.ledger.directories import exchange_directories, link_kept, replace_files, sync_directory
 
 
 class Storage(Protocol):
@@ -48,6 +49,17 @@ class Storage(Protocol):
 
     def delete_tree(self, prefix: str) -> None:
         """Remove every file below the directory `prefix`."""
+
+    def replace_directory(self, path: str, source: Path, *, last: Sequence[str], keep: Callable[[str], bool]) -> None:
+        """Make the directory `path` hold what the local directory `source` holds. `source` is used up.
+
+        On a disk that is one step: a reader finds the old files or the new ones. An object store has no such step:
+        there the files `last` are taken away first and written last, in their order, so that what lacks the last of
+        them is not whole.
+
+        Args:
+            keep: whether a file that only `path` has stays (by its path relative to `path`).
+        """
 
 
 def open_storage(url: str) -> Storage:
@@ -114,13 +126,13 @@ class LocalStorage:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
-        _sync_directory(final.parent)
+        sync_directory(final.parent)
         return True
 
     def replace(self, path: str, data: bytes) -> None:
         final = self._root / path
         os.replace(self._write_temporary(final, data), final)
-        _sync_directory(final.parent)
+        sync_directory(final.parent)
 
     def swap(self, path: str, old: bytes, new: bytes) -> bool:
         # A lock file by O_EXCL would outlive a crash; the kernel drops a flock with its process.
@@ -144,6 +156,10 @@ class LocalStorage:
 
     def delete_tree(self, prefix: str) -> None:
         shutil.rmtree(self._root / prefix, ignore_errors=True)
+
+    def replace_directory(self, path: str, source: Path, *, last: Sequence[str], keep: Callable[[str], bool]) -> None:
+        link_kept(self._root / path, source, keep)
+        exchange_directories(source, self._root / path)
 
     def _write_temporary(self, final: Path, data: bytes) -> Path:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -240,6 +256,9 @@ class ObjectStorage:
         if paths:
             obstore.delete(self._store, paths)
 
+    def replace_directory(self, path: str, source: Path, *, last: Sequence[str], keep: Callable[[str], bool]) -> None:
+        replace_files(self, path, source, last=last, keep=keep)
+
 
 class GuardedStorage:
     """A storage whose every change is allowed by `check` first, which raises where it is not (`Lease.check`)."""
@@ -273,13 +292,12 @@ class GuardedStorage:
         self._check()
         self._storage.delete_tree(prefix)
 
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def replace_directory(self, path: str, source: Path, *, last: Sequence[str], keep: Callable[[str], bool]) -> None:
+        self._check()
+        if self.root is not None:
+            self._storage.replace_directory(path, source, last=last, keep=keep)
+        else:
+            replace_files(self, path, source, last=last, keep=keep)  # each file after a check of its own
 
 
 def _first_line(error: BaseException) -> str:

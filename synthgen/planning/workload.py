@@ -32,12 +32,15 @@ class StageLedger:
 
     Attributes:
         units_total, units_done: of the current configuration (same fingerprint).
+        again: why units that were finished are made again, as a phrase; they are not in units_done. Empty: none is.
         prompts_total, prompts_done: rows of the prompt table, in all units and in the finished ones.
         prompt_tokens: mean tokens of a prompt, estimated from the prompt table; None: unknown.
         input_tokens: mean prompt tokens of a request of this stage, measured; None: nothing finished.
         output_tokens: mean tokens of a completion of this stage, measured; None: nothing finished.
         output_tokens_per_s: of all replicas together while the stage ran, measured; None: nothing finished.
         per_replica: output_tokens_per_s is of one replica instead (`synthgen calibrate`).
+        asked_again: prompts of units that were finished, or nearly, whose failed rows are asked again; not in
+            prompts_done.
     """
 
     units_total: int = 0
@@ -49,6 +52,8 @@ class StageLedger:
     output_tokens: float | None = None
     output_tokens_per_s: float | None = None
     per_replica: bool = False
+    again: str = ""
+    asked_again: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,8 @@ class StageWork:
         key: dotted key of its model. prompts: that are not finished yet.
         requests: of all of them; completions: of one request.
         measured: what of (input, output) finished units measured.
+        again: why finished units are made again; empty: none is.
+        asked_again: of `prompts`, those whose rows failed at an earlier start.
     """
 
     name: str
@@ -85,6 +92,8 @@ class StageWork:
     measured: tuple[str, ...] = ()
     output_tokens_per_s: float | None = None
     per_replica: bool = False
+    again: str = ""
+    asked_again: int = 0
 
     @property
     def total_input_tokens(self) -> float:
@@ -149,6 +158,8 @@ def _generator_work(config: Config, name: str, ledger: Mapping[str, StageLedger]
         measured=_list_measured(entry),
         output_tokens_per_s=_scale(entry.output_tokens_per_s, assumed.efficiency),
         per_replica=entry.per_replica,
+        again=entry.again,
+        asked_again=entry.asked_again,
     )
 
 
@@ -182,6 +193,8 @@ def _judge_work(
         measured=_list_measured(entry),
         output_tokens_per_s=_scale(entry.output_tokens_per_s, assumed.efficiency),
         per_replica=entry.per_replica,
+        again=entry.again,
+        asked_again=entry.asked_again,
     )
 
 
@@ -209,6 +222,8 @@ def _task_work(config: Config, ledger: Mapping[str, StageLedger], assumed: Assum
         measured=_list_measured(entry),
         output_tokens_per_s=_scale(entry.output_tokens_per_s, assumed.efficiency),
         per_replica=entry.per_replica,
+        again=entry.again,
+        asked_again=entry.asked_again,
     )
 
 

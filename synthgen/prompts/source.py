@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -35,6 +35,10 @@ class PromptStats:
     bad: dict[str, int] = field(default_factory=dict)  # reason → rows
 
 
+PromptRow = tuple[str, Conversation, str, int]
+"""One prompt: its id, the conversation, the name of its source and its 0-based row there."""
+
+
 class PromptSource:
     """The prompts that a configuration names.
 
@@ -42,6 +46,7 @@ class PromptSource:
         stats: counts of the rows read so far by the last iteration of `tables`.
         bad_rows: the rows that gave no prompt, in order; the first MAX_LISTED of them.
         excluded_rows: the same for prompts that overlap with `prompts.exclude`.
+        excluded_known: ids of those of them that were given all the same, because a run holds them already.
     """
 
     def __init__(self, config: PromptsConfig, key: str = "prompts.path") -> None:
@@ -54,6 +59,7 @@ class PromptSource:
         self.stats = PromptStats()
         self.bad_rows: list[BadRow] = []
         self.excluded_rows: list[BadRow] = []
+        self.excluded_known: list[str] = []
 
     @cached_property
     def _sources(self) -> list[RowSource]:
@@ -67,7 +73,7 @@ class PromptSource:
         """Return the identity of the rows that `tables` gives: contents (files by hash, Hub data sets by commit) and
         the configuration that picks from them. Raises ConfigError for a source that is not there."""
         picked = asdict(self.config)
-        for key in ("path", "config", "split", "revision", "exclude", "max_bad_fraction"):
+        for key in ("path", "config", "split", "revision", "exclude", "max_bad_fraction", "removed"):
             del picked[key]  # in the identities, or without influence on the rows
         identities = [source.identity() for source in self._sources]
         return stable_hex(SCHEMA_VERSION, picked, identities, [other.fingerprint() for other in self._excluded])
@@ -81,14 +87,22 @@ class PromptSource:
             ConfigError: a source cannot be read or has no prompt, a column is missing, or more than
                 `prompts.max_bad_fraction` of the rows are bad (known at the end, before which tables were given).
         """
-        self.stats, self.bad_rows, self.excluded_rows = PromptStats(), [], []
-        rows = self._iterate_prompts()
+        rows = self.prompts()
         while batch := list(itertools.islice(rows, rows_per_table)):
-            yield _make_table(batch)
+            yield make_table(batch)
+
+    def prompts(self, known: Container[bytes] = frozenset()) -> Iterator[PromptRow]:
+        """Yield every prompt that is kept, as `tables` does.
+
+        Args:
+            known: ids, as bytes, of prompts that are given even where they overlap with `prompts.exclude`; those that
+                do are listed in `excluded_known`, and count as excluded.
+        """
+        self.stats, self.bad_rows, self.excluded_rows, self.excluded_known = PromptStats(), [], [], []
+        yield from self._iterate_prompts(known)
         self._check_stats()
 
-    def _iterate_prompts(self) -> Iterator[tuple[str, Conversation, str, int]]:
-        """(prompt_id, conversation, source, source_row) of every prompt that is kept."""
+    def _iterate_prompts(self, known: Container[bytes]) -> Iterator[PromptRow]:
         overlap = OverlapIndex(text for other in self._excluded for text in other._iterate_user_texts())
         seen: set[bytes] = set()
         for source, row, conversation in self._iterate_conversations():
@@ -103,6 +117,9 @@ class PromptSource:
                 self.stats.excluded += 1
                 bad = BadRow(source, row.line, "contaminated", "shares 13 words with prompts.exclude", clip(text))
                 _append(self.excluded_rows, bad)
+                if key in known:
+                    self.excluded_known.append(prompt_id)
+                    yield prompt_id, conversation, source, row.index
                 continue
             self.stats.kept += 1
             yield prompt_id, conversation, source, row.index
@@ -167,7 +184,8 @@ def _append(rows: list[BadRow], row: BadRow) -> None:
         rows.append(row)
 
 
-def _make_table(batch: list[tuple[str, Conversation, str, int]]) -> pa.Table:
+def make_table(batch: Sequence[PromptRow]) -> pa.Table:
+    """Return prompts as a table of PROMPTS_SCHEMA, in their order."""
     columns: dict[str, list[Any]] = {
         "prompt_id": [prompt_id for prompt_id, _, _, _ in batch],
         "messages": [conversation.messages for _, conversation, _, _ in batch],

@@ -39,7 +39,7 @@ def _flow(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("prompts without a pair, tie", pairs.get("ties")),
         *_by_reason("prompts without a pair", pairs.get("dropped_by_reason") or {}),
         ("pairs made", pairs.get("made")),
-        ("GPU hours of the last session", report.get("gpu_hours")),
+        ("GPU hours", report.get("gpu_hours")),
     ]
     return [row for row in rows if row[1] is not None]
 

@@ -1,7 +1,7 @@
 """Publishing: a finished run's data set to the Hub, or to a directory or object store.
 
-In: the run directory, `publish.*` and the run's report. Out: a `PublishResult`, which exists only once what arrived has
-been compared with what was sent.
+In: the run directory, its data set's manifest and `publish.*`. Out: a `PublishResult`, which exists only
+once what arrived has been compared with what was sent.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from typing import Any
 
 from synthgen.config import Config, PublishConfig
 from synthgen.errors import ConfigError
+from synthgen.export.files import CARD, ROOT
+from synthgen.export.manifest import Manifest, check_files, read_manifest
 from synthgen.ledger.storage import Storage
-from synthgen.publish.card import make_card, read_card_dataset
+from synthgen.pairs.counts import describe_losses
+from synthgen.publish.card import make_card
 from synthgen.publish.card_task import make_task_card
 from synthgen.publish.directory import copy_to_directory
-from synthgen.publish.files import CARD, DataFile, scan_dataset
+from synthgen.publish.files import DataFile, scan_dataset
 from synthgen.publish.hub import upload_to_hub
 from synthgen.publish.markup import plain
-
-DATASET = "dataset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +51,28 @@ class PublishResult:
     sent_bytes: int = 0
 
 
-def publish_run(storage: Storage, config: Config, report: Mapping[str, Any]) -> PublishResult:
+def publish_run(storage: Storage, manifest: Manifest, config: Config) -> PublishResult:
     """Publish a run's data set with its card made anew for `config.publish` (its repository's name and licence).
 
-    Raises: as `publish_dataset`.
+    Args:
+        manifest: of the data set; its report and its files are what is published.
+        config: the manifest's configuration, with `publish.*` of one's own.
+
+    Raises:
+        ConfigError: also where the files are not those of the manifest, or no pair was made. Else as `publish_dataset`.
     """
-    _check_complete(storage, report)
-    try:
-        stored = storage.read(f"{DATASET}/{CARD}").decode("utf-8", "replace")
-    except FileNotFoundError:
-        stored = ""
+    pairs = manifest.report.get("pairs") or {}
+    if pairs.get("made") == 0:
+        raise ConfigError(
+            f"run.dir={storage.url} made no pair: {describe_losses(pairs)}; change that (docs/pairs.md) and run again"
+        )
+    found = {file.path: file.sha256 for file in scan_dataset(storage, need_whole=False)}
+    if read_manifest(storage) != manifest:
+        raise ConfigError(f"{storage.url}/{ROOT} was exported again while it was read; start the same command again")
+    check_files(f"{storage.url}/{ROOT}", manifest, found)
     make = make_task_card if config.pipeline == "task" else make_card
-    card = make(report, config, read_card_dataset(stored))
-    return publish_dataset(storage, config.publish, report, card=card)
+    card = make(manifest.report, config, manifest.dataset)
+    return publish_dataset(storage, config.publish, manifest.report, card=card)
 
 
 def publish_dataset(
@@ -71,7 +81,7 @@ def publish_dataset(
     report: Mapping[str, Any],
     *,
     card: str | None = None,
-    prefix: str = DATASET,
+    prefix: str = ROOT,
 ) -> PublishResult:
     """Publish the data set below the directory `prefix` of `storage` and return what that took.
 

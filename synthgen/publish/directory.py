@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synthgen.errors import ConfigError, PublishError, SynthgenError
+from synthgen.export.files import CARD, is_owned
 from synthgen.ledger.storage import Storage, open_storage
 from synthgen.publish.files import (
-    CARD,
     Changes,
     DataFile,
     hash_bytes,
-    is_owned,
     is_synthgen_card,
     read_file,
 )

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthgen.errors import ConfigError
+from synthgen.export.files import CARD, is_owned
+from synthgen.export.manifest import is_hidden
 from synthgen.ledger.storage import Storage
-
-CARD = "README.md"
-OWNED_SUFFIXES = (".parquet", ".jsonl", ".png")
-"""Endings of the files that synthgen writes below a data set's root. It replaces and removes no others but the card."""
 
 _BLOCK_BYTES = 4 << 20
 
@@ -51,12 +49,13 @@ class Changes:
 
 
 def scan_dataset(
-    storage: Storage, prefix: str = "dataset", replaced: Mapping[str, bytes] | None = None
+    storage: Storage, prefix: str = "dataset", replaced: Mapping[str, bytes] | None = None, *, need_whole: bool = True
 ) -> list[DataFile]:
     """Return the files below the directory `prefix` of `storage`, sorted by path, each read once to hash it.
 
     Args:
         replaced: files by path that take the place of stored ones, or come on top (a card made anew).
+        need_whole: refuse what has no card or no data.
 
     Raises:
         ConfigError: there is no data set, or it has no card.
@@ -65,13 +64,13 @@ def scan_dataset(
     found: dict[str, DataFile] = {}
     for stored in storage.list(prefix):
         path = stored.removeprefix(below)
-        if path in (replaced or {}) or any(part.startswith(".") for part in path.split("/")):
+        if path in (replaced or {}) or is_hidden(path):
             continue
         local = storage.root / stored if storage.root else None
         found[path] = _hash(path, _blocks(local) if local else [storage.read(stored)], local)
     for path, data in (replaced or {}).items():
         found[path] = _hash(path, [data], data)
-    if CARD not in found or not any(is_owned(path) for path in found.keys() - {CARD}):
+    if need_whole and (CARD not in found or not any(is_owned(path) for path in found.keys() - {CARD})):
         raise ConfigError(f"run.dir={storage.url} holds no whole data set; finish the run with `synthgen run` first")
     return [found[path] for path in sorted(found)]
 
@@ -83,11 +82,6 @@ def read_file(storage: Storage, prefix: str, file: DataFile) -> bytes:
     if isinstance(file.source, Path):
         return file.source.read_bytes()
     return storage.read(f"{prefix.strip('/')}/{file.path}".lstrip("/"))
-
-
-def is_owned(path: str) -> bool:
-    """Return whether synthgen writes such files: the card, and data and pictures in directories."""
-    return path == CARD or ("/" in path and path.endswith(OWNED_SUFFIXES))
 
 
 def is_synthgen_card(card: str) -> bool:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from synthgen.config import PublishConfig
 from synthgen.errors import ConfigError, PublishError
+from synthgen.export.files import CARD, is_owned
 from synthgen.ledger.storage import Storage
-from synthgen.publish.files import CARD, Changes, DataFile, is_owned, is_synthgen_card, read_file
+from synthgen.publish.files import Changes, DataFile, is_synthgen_card, read_file
 from synthgen.publish.retry import call_hub, explain, http_status, hub_errors, retry_wait_s, safe_cause, summarize
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from synthgen.config import ClusterConfig
@@ -87,10 +87,25 @@ def connect_ray(cluster: ClusterConfig, *, cpus_needed: float) -> Iterator[None]
         ) from error
     except RuntimeError as error:
         raise RunFailedError(f"Ray did not start: {_one_line(error)}") from error
+    _log_what_ray_prints()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _log_what_ray_prints() -> None:
+    """Send Ray's own messages to the log: of a lost node it prints the last lines of a raylet's state dump.
+
+    `log_to_driver=False` does not cover them (ray/_private/worker.py, listen_error_messages, as of Ray 2.60).
+    """
+    from ray._private import worker
+
+    def log(data: Mapping[str, Any], *_: Any, **__: Any) -> None:
+        for line in data.get("lines", ()):
+            logger.info("Ray says: %s", line)
+
+    worker.print_to_stdstream = log
 
 
 def _one_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from synthgen.config import ClusterConfig, RunConfig
 from synthgen.errors import EngineDeadError, RunFailedError, RunStoppedError, SynthgenError
@@ -20,6 +20,7 @@ from synthgen.ledger.lease import Lease
 from synthgen.ledger.run_dir import RunDir
 from synthgen.observe.snapshot import InFlight, Snapshot, StageTotals
 from synthgen.records import UnitCounts, add_counts
+from synthgen.runtime.failures import FailureWatch, Held
 from synthgen.runtime.losses import Losses, LostRef
 from synthgen.runtime.pool_sizes import adjust_pools, lost_every_race
 from synthgen.runtime.pools import Pool, PoolSpec, ReplicaHandle
@@ -58,7 +59,7 @@ class Executor:
         log_dir = f"{run_dir.url}/logs" if run_dir.storage.root else None
         self._run_dir = run_dir
         self._scheduler = scheduler
-        self._pools = [Pool(spec, run_dir.url, log_dir, cluster.runtime_env) for spec in specs]
+        self._pools = [Pool(spec, run_dir.url, log_dir, cluster.runtime_env, run.max_failed_fraction) for spec in specs]
         self._run = run
         self._cluster = cluster
         self._lease = lease
@@ -80,12 +81,19 @@ class Executor:
             )
             for name in scheduler.stages
         }
+        self._failures = FailureWatch(scheduler, run.max_failed_fraction)
+        self._notes: list[str] = []
         self._losses = Losses(run_dir, scheduler, cluster, self._totals, log_dir)
 
     @property
     def totals(self) -> Mapping[str, StageTotals]:
         """What was done, by stage."""
         return self._totals
+
+    @property
+    def notes(self) -> list[str]:
+        """What the engines said of themselves that the user should know, one line each."""
+        return list(self._notes)
 
     def stop(self, error: RunStoppedError) -> None:
         """Ask the loop to end: nothing new is handed out, and what is in flight may still commit. Signal-safe."""
@@ -103,6 +111,7 @@ class Executor:
                 self._check_budget()
                 if self._stop_reason is not None:
                     self._drain(self._stop_reason)
+                self._settle()
                 adjust_pools(self._pools, self._scheduler)
                 self._hand_out()
                 self._check_stuck()
@@ -170,6 +179,33 @@ class Executor:
 
     # Tasks
 
+    def _settle(self) -> None:
+        """Have held units committed where their failures are the rows' own, or end the run where they are not."""
+        try:
+            ready = self._failures.settle(lambda handle: any(handle in pool.handles for pool in self._pools))
+        except RunFailedError as error:
+            self._drain(error)
+        for handle, task in ready:
+            ref = handle.actor.settle.remote(task)
+            handle.open[ref] = task
+            handle.opened_at[ref] = time.monotonic()
+        for pool in self._pools:
+            for handle in pool.handles:
+                handle.held = sum(holder is handle for holder, _ in self._failures.held)
+
+    def _keep_held(self) -> None:
+        """Let the replicas keep what is good of the units that they hold: the next start asks the rest again."""
+        import ray
+
+        refs = [handle.actor.keep.remote(task) for handle, task in self._failures.held]
+        if refs:
+            ended, _ = ray.wait(refs, num_returns=len(refs), timeout=5)
+            for ref in ended:
+                try:
+                    ray.get(ref)
+                except Exception as error:
+                    logger.warning("a unit that was held is made anew at the next start: %s", _first_line(error))
+
     def _hand_out(self) -> None:
         for pool in self._pools:
             name = pool.spec.name
@@ -202,6 +238,8 @@ class Executor:
     def _check_stuck(self) -> None:
         """Raise RunFailedError where nothing is left to hand out or to wait for, yet not everything is committed."""
         if self._scheduler.finished or any(handle.open for pool in self._pools for handle in pool.handles):
+            return
+        if any(self._failures.held):
             return
         if not any(self._scheduler.ready(pool.spec.name) for pool in self._pools):
             left = {name: totals.units - self._scheduler.done(name) for name, totals in self._totals.items()}
@@ -283,24 +321,35 @@ class Executor:
         handle.changed_at = time.monotonic()
         info = handle.info
         assert info is not None
+        if info.engine.details.get("system_messages"):
+            self._note(f"{pool.spec.model.name or pool.spec.model.id} takes no system message: it is in the user turn")
         logger.info("%s: ready on %s after %.1f s (%s)", handle.name, info.host, info.start_s, info.engine.details)
+
+    def _note(self, line: str) -> None:
+        if line not in self._notes:
+            self._notes.append(line)
+            logger.warning("%s", line)
 
     def _book_task(self, pool: Pool, handle: ReplicaHandle, ref: Any) -> None:
         import ray
 
         task = handle.open[ref]
         try:
-            counts: UnitCounts = ray.get(ref)
+            counts: UnitCounts | Held = ray.get(ref)
         except Exception as error:
             self._losses.task_failed(pool, handle, ref, task, error)
             return
         del handle.open[ref]
         took = time.monotonic() - handle.opened_at.pop(ref)
-        handle.booked[task.stage] += counts.output_tokens
+        handle.booked[task.stage] += (counts.counts if isinstance(counts, Held) else counts).output_tokens
         handle.changed_at = time.monotonic()
         if not task.quarantine and not task.merge:  # those need no engine, and so speak for none
             pool.deaths_without_commit = 0
             pool.deaths_at.pop(handle.place, None)
+        if isinstance(counts, Held):
+            self._failures.hold(handle, task, counts)
+            return
+        self._failures.committed(task, counts)
         if self._scheduler.is_done(task.stage, task.unit):
             return
         if self._scheduler.is_stale(task):
@@ -363,7 +412,7 @@ class Executor:
             if limit is not None and spent >= limit:
                 self.stop(RunStoppedError(f"{key}={limit:g} is spent"))
 
-    def _drain(self, error: RunStoppedError) -> None:
+    def _drain(self, error: SynthgenError) -> NoReturn:
         """Let what is in flight commit for `run.grace_s`, then end."""
         deadline = time.monotonic() + self._run.grace_s
         logger.info("stopping: %s; up to %g s for what is in flight", error, self._run.grace_s)
@@ -378,6 +427,7 @@ class Executor:
     def _end_all(self) -> None:
         import ray
 
+        self._keep_held()
         closing = [
             (pool, handle, handle.actor.close.remote())
             for pool in self._pools
@@ -402,3 +452,7 @@ def _ask_progress(handle: ReplicaHandle, now: float) -> None:
     if handle.verdict is None and handle.progress_ref is None and now - handle.asked_at > ASK_EVERY_S:
         handle.asked_at = now
         handle.progress_ref = handle.actor.progress.remote()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0][:300]

@@ -6,7 +6,7 @@ Reads files only: no Ray, no engine.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,11 +16,15 @@ import pyarrow.compute as pc
 from synthgen.config import ClusterConfig, Config
 from synthgen.errors import ConfigError
 from synthgen.flow import ResolvedStage, load_flow, resolve_flow
-from synthgen.ledger.run_dir import MANIFEST, PROMPTS, RunDir
+from synthgen.ledger.ingest import PromptLedger, survey_prompts
+from synthgen.ledger.run_dir import RunDir
 from synthgen.planning import StageLedger
 from synthgen.planning.hardware import resolve_cluster
 from synthgen.prompts import PromptSource
 from synthgen.records import UnitCounts, add_counts
+from synthgen.runtime.retries import list_kept, list_retries, read_kept
+from synthgen.runtime.units import find_stale_units
+from synthgen.stages.base import prompt_parts
 
 CALIBRATION = "calibration.json"
 SAMPLE_PROMPTS = 1000
@@ -36,21 +40,19 @@ def read_ledger(config: Config) -> dict[str, StageLedger]:
         ConfigError: the prompt source cannot be read.
     """
     run_dir = RunDir(config.run.dir)
-    manifest = run_dir.read_json(MANIFEST)
     stages = resolve_flow(load_flow(config))
-    if manifest and manifest["fingerprint"] == PromptSource(config.prompts).fingerprint():
-        unit_rows: list[int] = manifest["unit_rows"]
-        sample = run_dir.read_unit(PROMPTS, 0)
-        total: int | None = sum(unit_rows)
+    survey = survey_prompts(run_dir, config, PromptSource(config.prompts).fingerprint())
+    if survey is not None:
+        prompts, sample = survey.ledger, survey.sample
     else:
         sample, total = _sample_source(config)
         full, rest = divmod(total or 0, config.run.unit_size)
-        unit_rows = [config.run.unit_size] * full + ([rest] if rest else [])
+        prompts = PromptLedger([config.run.unit_size] * full + ([rest] if rest else []), {})
     tokens = _mean_characters(sample) / CHARS_PER_TOKEN
     calibration = read_calibration(run_dir, stages, config.cluster)
     return {
-        stage.name: _calibrate(_stage_ledger(run_dir, stage, unit_rows, tokens), calibration.get(stage.name))
-        for stage in stages
+        stage.name: _calibrate(ledger, calibration.get(stage.name))
+        for stage, ledger in zip(stages, _stage_ledgers(run_dir, stages, prompts, tokens, config), strict=True)
     }
 
 
@@ -104,17 +106,72 @@ def _calibrate(ledger: StageLedger, measured: StageCalibration | None) -> StageL
     )
 
 
-def _stage_ledger(run_dir: RunDir, stage: ResolvedStage, unit_rows: Sequence[int], tokens: float) -> StageLedger:
-    done = sorted(unit for unit in run_dir.committed(stage.files.directory) if unit < len(unit_rows))
+def _count_again(
+    run_dir: RunDir, stages: Sequence[ResolvedStage], done: Mapping[str, set[int]], config: Config
+) -> dict[str, dict[int, int]]:
+    """Return how many prompts of a unit are asked again, by stage and unit; the others of it are kept."""
+    files = [stage.files for stage in stages]
+    found = list_retries(run_dir, files, done, config.run.retry_failed)
+    again = {name: {unit: len(ask) for unit, ask in units.items()} for name, units in found.items()}
+    for stage in stages:
+        for unit in list_kept(run_dir, stage.files.directory):
+            if unit not in done[stage.name] and (kept := read_kept(run_dir, stage.files.directory, unit)) is not None:
+                again.setdefault(stage.name, {})[unit] = len(kept.ask)
+    return again
+
+
+def _stage_ledgers(
+    run_dir: RunDir, stages: Sequence[ResolvedStage], prompts: PromptLedger, tokens: float, config: Config
+) -> Iterator[StageLedger]:
+    """Yield the ledger of every stage; what is made again upstream is made again downstream."""
+    again: dict[str, set[int]] = {}
+    rows = prompts.unit_rows
+    done = {stage.name: {u for u in run_dir.committed(stage.files.directory) if u < len(rows)} for stage in stages}
+    asked = _count_again(run_dir, stages, done, config)
+    for stage in stages:
+        stale = set(find_stale_units(run_dir, stage, prompts))
+        upstream = set().union(*(again.get(source, set()) for source in stage.files.inputs))
+        why = " and ".join(
+            part
+            for part in (_name_changes(prompts, stale, stage), "what it reads is made again" if upstream else "")
+            if part
+        )
+        again[stage.name] = stale | upstream
+        kept = {unit: ask for unit, ask in asked.get(stage.name, {}).items() if unit not in again[stage.name]}
+        yield replace(
+            _stage_ledger(run_dir, stage, rows, tokens, again[stage.name], kept),
+            again=why if again[stage.name] & done[stage.name] else "",
+        )
+
+
+def _name_changes(prompts: PromptLedger, stale: Set[int], stage: ResolvedStage) -> str:
+    """Return which part of the prompts has changed in these units, of those that the stage reads."""
+    changed = {part for unit in stale for parts in prompts.units[unit].former.values() for part in parts}
+    named = [part for part in prompt_parts(stage.files.stage) if part in changed]
+    return f"the {' and '.join(named)} of prompts changed" if named else ""
+
+
+def _stage_ledger(
+    run_dir: RunDir,
+    stage: ResolvedStage,
+    unit_rows: Sequence[int],
+    tokens: float,
+    stale: Set[int],
+    asked: Mapping[int, int],
+) -> StageLedger:
+    """Return what is known of a stage; `asked`: by unit, its prompts that are asked again (the others are kept)."""
+    committed = {unit for unit in run_dir.committed(stage.files.directory) if unit < len(unit_rows)}
+    done = sorted(committed - stale)
     counts = [run_dir.read_counts(stage.files.directory, unit) for unit in done[:SAMPLE_UNITS]]
     total = add_counts(counts) if counts else UnitCounts()
     busy = total.ended_at - total.started_at
     good = total.rows - total.failed_rows
     return StageLedger(
         units_total=len(unit_rows),
-        units_done=len(done),
+        units_done=len(set(done) - set(asked)),
         prompts_total=sum(unit_rows),
-        prompts_done=sum(unit_rows[unit] for unit in done),
+        prompts_done=sum(unit_rows[unit] - asked.get(unit, 0) for unit in {*done, *asked} if unit < len(unit_rows)),
+        asked_again=sum(asked.values()),
         prompt_tokens=tokens,
         input_tokens=total.input_tokens / total.requests if total.requests else None,
         output_tokens=total.output_tokens / good if good > 0 else None,

@@ -66,6 +66,8 @@ def _shrink(pool: Pool, scheduler: Scheduler, *, over: bool) -> None:
         if not handle.live:
             if over and handle.info is None:
                 pool.kill_replica(handle)
+        elif handle.held:
+            continue
         elif not handle.open:
             logger.info("%s: no work left for it; its room is given back", handle.name)
             pool.end_replica(handle)

@@ -68,6 +68,7 @@ class ReplicaHandle:
     place: Place | None = None
     open: dict[Any, Task] = field(default_factory=dict)  # object ref → task
     opened_at: dict[Any, float] = field(default_factory=dict)
+    held: int = 0  # units that it has made and that wait for a decision (synthgen.runtime.failures)
     reserved: bool = False  # drains, to run a suspect alone
     verdict: Any = None  # a question whose answer tells whether an unreachable replica is dead, or its node
     lost_at: float = 0.0
@@ -89,7 +90,14 @@ class ReplicaHandle:
 class Pool:
     """The live replicas of one pool."""
 
-    def __init__(self, spec: PoolSpec, run_url: str, log_dir: str | None, runtime_env: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        spec: PoolSpec,
+        run_url: str,
+        log_dir: str | None,
+        runtime_env: Mapping[str, Any],
+        max_failed_fraction: float = 1.0,
+    ) -> None:
         self.spec = spec
         self.handles: list[ReplicaHandle] = []
         self.load_failures = 0
@@ -101,6 +109,7 @@ class Pool:
         self.finished: dict[str, Progress] = {}
         self._run_url = run_url
         self._log_dir = log_dir
+        self._max_failed_fraction = max_failed_fraction
         self._runtime_env = dict(runtime_env)
         self._numbers = itertools.count()
 
@@ -129,7 +138,9 @@ class Pool:
                 placement_group=group, placement_group_capture_child_tasks=True
             )
         actor_class = ray.remote(Replica)
-        actor: Any = actor_class.options(**options).remote(self._run_url, spec.model, dict(spec.stages), log_path, name)
+        actor: Any = actor_class.options(**options).remote(
+            self._run_url, spec.model, dict(spec.stages), log_path, name, self._max_failed_fraction
+        )
         handle = ReplicaHandle(name, actor, actor.hello.remote(), actor.start.remote(), group)
         self.handles.append(handle)
         logger.info("%s: asked Ray for a replica (%g GPUs, %g CPUs)", name, spec.num_gpus, spec.num_cpus)

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,6 +27,8 @@ from synthgen.engines.vllm_loading import LoadingWatch
 from synthgen.errors import RequestError, RunFailedError
 from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir, StaleUnitError, digests_of, inputs_of
 from synthgen.records import Completion, Outcome, Request, RequestFailure, UnitCounts, add_counts
+from synthgen.runtime.failures import Held, hold_back
+from synthgen.runtime.retries import Kept, digest_kept, drop_kept, failed_prompts, merge_kept, read_kept, write_kept
 from synthgen.runtime.scheduler import Task
 from synthgen.stages.base import LLMStage, StageFiles
 
@@ -108,11 +110,39 @@ class _OpenUnit:
     flying: set[int] = field(default_factory=set)
 
 
+@dataclass(slots=True)
+class _Made:
+    """A unit that was made and not committed yet.
+
+    Attributes:
+        table: of the whole unit, counts: of it, as they are stored. session: what was done now.
+        failures: lines of its file in `failures/`.
+    """
+
+    files: StageFiles
+    task: Task
+    tables: Mapping[str, pa.Table]
+    table: pa.Table
+    counts: UnitCounts
+    session: UnitCounts
+    failures: list[dict[str, Any]]
+
+
 class Replica:
-    """Hosts one engine for the stages of one pool."""
+    """Hosts one engine for the stages of one pool.
+
+    Args:
+        max_failed_fraction: a unit of which more rows failed is not committed but held: see `run`.
+    """
 
     def __init__(
-        self, run_url: str, model: ModelConfig, stages: Mapping[str, StageFiles], log_path: str | None, name: str
+        self,
+        run_url: str,
+        model: ModelConfig,
+        stages: Mapping[str, StageFiles],
+        log_path: str | None,
+        name: str,
+        max_failed_fraction: float = 1.0,
     ) -> None:
         if log_path:
             _redirect_output(log_path)
@@ -120,6 +150,8 @@ class Replica:
         self._stages = stages
         self._name = name
         self._engine: Engine = make_engine(model)
+        self._max_failed_fraction = max_failed_fraction
+        self._held: dict[Task, _Made] = {}
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="unit")
         self._progress = Progress()
         self._open = 0
@@ -135,8 +167,11 @@ class Replica:
         self._watch = None
         return ReplicaInfo(info, socket.gethostname(), os.getpid(), time.monotonic() - began)
 
-    async def run(self, task: Task) -> UnitCounts:
+    async def run(self, task: Task) -> UnitCounts | Held:
         """Run a task and commit its file.
+
+        A unit too much of which failed is held instead: the driver, which sees all units, has it committed (`settle`),
+        or what is good of it kept (`keep`).
 
         Raises:
             EngineDeadError: the engine is gone, and with it this replica.
@@ -147,6 +182,17 @@ class Replica:
             return await self._run(task)
         finally:
             self._note_open(-1)
+
+    async def settle(self, task: Task) -> UnitCounts:
+        """Commit a task that is held."""
+        made = self._held.pop(task)
+        counts: UnitCounts = await self._in_thread(self._commit, made)
+        return counts
+
+    async def keep(self, task: Task) -> None:
+        """Keep the good rows of a task that is held for the next start, which asks the failed ones again."""
+        made = self._held.pop(task)
+        await self._in_thread(self._keep, made)
 
     async def hello(self) -> Place:
         """Return where the replica was placed: the answer says that it was."""
@@ -191,20 +237,28 @@ class Replica:
         await self._engine.close()
         return self._progress
 
-    async def _run(self, task: Task) -> UnitCounts:
+    async def _run(self, task: Task) -> UnitCounts | Held:
         files = self._stages[task.stage]
         if task.merge:
             merged: UnitCounts = await self._in_thread(self._merge, files, task)
             return merged
         tables = await self._in_thread(self._read_inputs, files, task)
-        requests = await self._in_thread(files.stage.prepare, tables)
+        kept = await self._in_thread(self._read_kept, files, task, tables)
+        asked = tables if kept is None else _take_prompts(tables, kept.ask)
+        requests = await self._in_thread(files.stage.prepare, asked)
         if task.quarantine:
             message = f"the engine died {task.deaths} times while serving this prompt"
             outcomes: list[Outcome] = [RequestFailure(KILLS_ENGINE, message) for _ in requests]
             served = _Served(requests, outcomes)
         else:
             served = await self._serve(files.stage, requests)
-        counts: UnitCounts = await self._in_thread(self._commit, files, task, tables, served)
+        made: _Made = await self._in_thread(self._make, files, task, tables, asked, served, kept)
+        held = None if task.rows is not None else hold_back(made.counts, made.failures, self._max_failed_fraction)
+        if held is not None:
+            self._held[task] = made
+            await self._in_thread(self._write_failures, made)
+            return held
+        counts: UnitCounts = await self._in_thread(self._commit, made)
         return counts
 
     async def _serve(self, stage: LLMStage, requests: list[Request]) -> _Served:
@@ -286,11 +340,17 @@ class Replica:
         if task.rows is not None:
             low, high = task.rows
             tables[PROMPTS] = tables[PROMPTS].slice(low, high - low)
-            wanted = tables[PROMPTS]["prompt_id"]
-            for name, table in tables.items():
-                if name != PROMPTS:
-                    tables[name] = table.filter(pa.compute.is_in(table["prompt_id"], wanted.combine_chunks()))
+            return _take_prompts(tables, tables[PROMPTS]["prompt_id"].to_pylist())
         return tables
+
+    def _read_kept(self, files: StageFiles, task: Task, tables: Mapping[str, pa.Table]) -> Kept | None:
+        if task.rows is not None or task.quarantine:
+            return None
+        kept = read_kept(self._run_dir, files.directory, task.unit)
+        if kept is None or kept.fits(tables):
+            return kept
+        logger.warning("%s unit %d: its inputs have changed; nothing is kept of it", task.stage, task.unit)
+        return None
 
     def _read_patiently(self, directory: str, unit: int) -> pa.Table:
         table: pa.Table = _retry_missing(
@@ -299,20 +359,50 @@ class Replica:
         )
         return table
 
-    def _commit(self, files: StageFiles, task: Task, tables: Mapping[str, pa.Table], served: _Served) -> UnitCounts:
-        table = files.stage.collect(tables, served.requests, served.outcomes)
+    def _make(
+        self,
+        files: StageFiles,
+        task: Task,
+        tables: Mapping[str, pa.Table],
+        asked: Mapping[str, pa.Table],
+        served: _Served,
+        kept: Kept | None,
+    ) -> _Made:
+        table = files.stage.collect(asked, served.requests, served.outcomes)
         if table.schema != files.stage.schema:
             table = table.cast(files.stage.schema)
-        counts = _with_rows(served.counts, table)
         failures = _describe_failures(files.stage.name, task, served)
-        if failures:
-            self._run_dir.write_failures(files.stage.name, task.unit, failures, task.rows)
-        inputs = digests_of(tables)
+        passing = {line["reason"] for line in failures if line["retryable"]}
+        session = _with_rows(served.counts, table, passing)
+        if kept is None:
+            return _Made(files, task, tables, table, session, session, failures)
+        whole = merge_kept(kept, table, tables[PROMPTS]["prompt_id"].to_pylist())
+        counts = _with_rows(add_counts([kept.counts, session]), whole, passing | set(kept.counts.may_pass))
+        old = self._run_dir.read_failures(files.stage.name, task.unit)
+        failures = [line for line in old if not _is_about(line, kept.ask)] + failures
+        return _Made(files, task, tables, whole, counts, session, failures)
+
+    def _commit(self, made: _Made) -> UnitCounts:
+        files, task = made.files, made.task
+        self._write_failures(made)
+        inputs = digests_of(made.tables)
         if task.rows is None:
-            self._run_dir.commit_unit(files.directory, task.unit, table, counts, inputs)
+            self._run_dir.commit_unit(files.directory, task.unit, made.table, made.counts, inputs)
+            if made.session is not made.counts:
+                drop_kept(self._run_dir, files.directory, task.unit)
         else:
-            self._run_dir.commit_part(files.directory, task.unit, task.rows, table, counts, inputs)
-        return counts
+            self._run_dir.commit_part(files.directory, task.unit, task.rows, made.table, made.counts, inputs)
+        return made.session
+
+    def _write_failures(self, made: _Made) -> None:
+        if made.failures or made.session is not made.counts:  # those of a unit that is made again may be gone
+            self._run_dir.write_failures(made.files.stage.name, made.task.unit, made.failures, made.task.rows)
+
+    def _keep(self, made: _Made) -> None:
+        ask = failed_prompts(made.table)
+        if len(ask) < made.tables[PROMPTS].num_rows:
+            kept = Kept(made.table, ask, digest_kept(made.tables, ask), made.counts)
+            write_kept(self._run_dir, made.files.directory, made.task.unit, kept)
 
     def _merge(self, files: StageFiles, task: Task) -> UnitCounts:
         inputs = digests_of({name: self._read_patiently(path, task.unit) for name, path in files.inputs.items()})
@@ -363,9 +453,22 @@ def _retry_missing(read: Callable[[], Any], give_up: CorruptUnitError) -> Any:
     raise give_up
 
 
-def _with_rows(counts: UnitCounts, table: pa.Table) -> UnitCounts:
+def _with_rows(counts: UnitCounts, table: pa.Table, passing: Collection[str]) -> UnitCounts:
     errors = Counter(error for error in table["error"].to_pylist() if error is not None)
-    return replace(counts, rows=table.num_rows, failed_rows=sum(errors.values()), failures=dict(errors))
+    may_pass = {reason: rows for reason, rows in errors.items() if reason in passing}
+    failed = sum(errors.values())
+    return replace(counts, rows=table.num_rows, failed_rows=failed, failures=dict(errors), may_pass=may_pass)
+
+
+def _take_prompts(tables: Mapping[str, pa.Table], prompt_ids: Collection[str]) -> dict[str, pa.Table]:
+    """Return the tables' rows of some prompts."""
+    wanted = pa.array(sorted(prompt_ids), pa.string())
+    return {name: table.filter(pa.compute.is_in(table["prompt_id"], wanted)) for name, table in tables.items()}
+
+
+def _is_about(line: Mapping[str, Any], prompt_ids: Collection[str]) -> bool:
+    """Whether a line of `failures/` is about one of the prompts: request ids begin with that of their prompt."""
+    return str(line.get("request_id", "")).partition("/")[0] in prompt_ids
 
 
 def _describe_failures(stage: str, task: Task, served: _Served) -> list[dict[str, Any]]:

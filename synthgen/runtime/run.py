@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from synthgen.config import Config
 from synthgen.config.saved import dump_config
+from synthgen.export.files import CARD, ROOT
+from synthgen.export.finished import read_last_report
+from synthgen.export.stage import commit_export, stage_export
 from synthgen.flow import Flow, ResolvedStage, load_flow, resolve_flow
 from synthgen.ledger.ingest import PromptLedger, ingest_prompts
 from synthgen.ledger.read_ahead import read_ahead
-from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir, StaleUnitError, find_stale
+from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir
+from synthgen.ledger.sessions import describe_sessions, read_sessions
 from synthgen.observe.report import make_report, stage_report
 from synthgen.observe.view import write_page
-from synthgen.planning import plan_pools
+from synthgen.planning import ClusterPlan, plan_pools
 from synthgen.publish.licences import check_licences
 from synthgen.records import Tables
 from synthgen.runtime.cluster import live_cluster, read_cluster
 from synthgen.runtime.session import Session
+from synthgen.runtime.units import drop_stale_units, make_unit_reader
 
 logger = logging.getLogger(__name__)
+
+MOST_REPAIRS = 2
+"""How often a start makes damage that the export finds anew before it gives up: a disk may be dying."""
 
 
 def run(config: Config, *, quiet: bool = False) -> dict[str, Any]:
@@ -46,31 +52,39 @@ def _run_planned(config: Config, flow: Flow, stages: Sequence[ResolvedStage], *,
     for warning in check_licences(config).warnings:
         print(f"synthgen: warning: {warning}", file=sys.stderr, flush=True)
     with Session(config, quiet=quiet) as session:
-        started = datetime.now(UTC)
-        began = time.monotonic()
-        session.view.write_status("ingesting")
-        prompts = ingest_prompts(session.run_dir, config)
-        session.run_dir.storage.replace("config.yaml", dump_config(config).encode("utf-8", "backslashreplace"))
-        if flow.check is not None:
-            flow.check(session.run_dir.read_unit(PROMPTS, 0))
-        execution = session.execute(stages, plan, prompts.unit_rows)
-        session.lease.check()
-        session.view.write_status("exporting")
-        report = _export(config, flow, stages, prompts, session.run_dir, execution.reused)
-        report |= {
-            "run_dir": session.run_dir.url,
-            "started_at": started.isoformat(timespec="seconds"),
-            "elapsed_s": round(time.monotonic() - began, 2),
-            "gpu_hours": round(execution.gpu_hours, 4),
-            "replicas": execution.replicas,
-            "plan": {"mode": plan.mode, "pools": [asdict(pool) for pool in plan.pools]},
-            "throughput": session.view.series,
-        }
-        session.lease.check()
-        write_page(session.run_dir, report)
-        session.run_dir.write_json("report.json", report)
+        run_dir = session.run_dir
+        for repairs_left in reversed(range(MOST_REPAIRS + 1)):
+            try:
+                report = _run_once(session, flow, stages, plan)
+                break
+            except CorruptUnitError as error:
+                if not repairs_left:
+                    raise
+                print(f"synthgen: {error}; it is made again", file=sys.stderr, flush=True)
+        write_page(run_dir, report)
+        run_dir.write_json("report.json", report)
+        run_dir.storage.replace("config.yaml", _encode(dump_config(config)))
         session.view.write_status("complete")
         return report
+
+
+def _run_once(session: Session, flow: Flow, stages: Sequence[ResolvedStage], plan: ClusterPlan) -> dict[str, Any]:
+    """Make what is not committed yet and export all, and return the report.
+
+    Raises:
+        CorruptUnitError: the export found damage, all of which is set aside now.
+    """
+    run_dir, config = session.run_dir, session.config
+    session.view.write_status("ingesting")
+    prompts = ingest_prompts(run_dir, config)
+    if flow.check is not None:
+        flow.check(run_dir.read_unit(PROMPTS, 0))
+    for name, again in drop_stale_units(run_dir, stages, prompts).items():
+        print(f"synthgen: prompts have changed: {name} makes {len(again)} units again", file=sys.stderr, flush=True)
+    execution = session.execute(stages, plan, prompts.unit_rows)
+    session.lease.check()
+    session.view.write_status("exporting")
+    return _export(config, flow, stages, prompts, run_dir, execution.reused, plan)
 
 
 def _export(
@@ -80,33 +94,47 @@ def _export(
     prompts: PromptLedger,
     run_dir: RunDir,
     reused: Mapping[str, int],
+    plan: ClusterPlan,
 ) -> dict[str, Any]:
+    """Let a data set of the committed units take the place of the earlier one, and return the report."""
     from synthgen.publish.card import make_figures
 
     units = range(len(prompts.unit_rows))
-    directories = {PROMPTS: PROMPTS} | {stage.name: stage.files.directory for stage in stages}
+    read_tables = make_unit_reader(run_dir, stages, prompts)
 
-    def read_tables(unit: int) -> Tables:
-        tables = {name: run_dir.read_unit(directory, unit) for name, directory in directories.items()}
-        if (stale := find_stale(tables)) is not None:
-            raise StaleUnitError(directories[stale], unit)
-        return tables
-
-    try:
-        exported = flow.export(run_dir.storage, units, read_tables, tuple(config.generators), config)
-        totals = {stage.name: stage_report(run_dir, stage, len(units), reused[stage.name]) for stage in stages}
-        measured = _measure(config, stages, units, read_tables)
-    except CorruptUnitError:
-        _set_damage_aside(units, read_tables, run_dir)
-        raise
-    histograms = {**exported.report.get("histograms", {}), **measured.pop("histograms", {})}
-    extra = {**exported.report, **measured, "histograms": histograms}
-    report = make_report(config, prompts=prompts, stages=totals, pairs=exported.pairs, extra=extra)
-    for path, data in make_figures(report).items():
-        run_dir.storage.replace(f"dataset/{path}", data)
-    card = flow.card(report, config, exported.dataset)
-    run_dir.storage.replace("dataset/README.md", card.encode("utf-8", "backslashreplace"))
+    with stage_export(run_dir.storage) as staged:
+        try:
+            exported = flow.export(staged, units, read_tables, tuple(config.generators), config)
+            totals = {stage.name: stage_report(run_dir, stage, len(units), reused[stage.name]) for stage in stages}
+            measured = _measure(config, stages, units, read_tables)
+        except CorruptUnitError:
+            _set_damage_aside(units, read_tables, run_dir)
+            raise
+        histograms = {**exported.report.get("histograms", {}), **measured.pop("histograms", {})}
+        extra = {**exported.report, **measured, "histograms": histograms}
+        report = make_report(config, prompts=prompts, stages=totals, pairs=exported.pairs, extra=extra)
+        before = read_last_report(run_dir)
+        report |= {
+            "run_dir": run_dir.url,
+            **describe_sessions(read_sessions(run_dir, before), before),
+            "plan": {"mode": plan.mode, "pools": [asdict(pool) for pool in plan.pools]},
+        }
+        for path, data in make_figures(report).items():
+            staged.replace(f"{ROOT}/{path}", data)
+        staged.replace(f"{ROOT}/{CARD}", _encode(flow.card(report, config, exported.dataset)))
+        commit_export(
+            run_dir.storage,
+            staged,
+            config=dump_config(config),
+            stages={stage.name: stage.files.directory for stage in stages},
+            dataset=exported.dataset,
+            report=report,
+        )
     return report
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _set_damage_aside(units: range, read_tables: Callable[[int], Tables], run_dir: RunDir) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from synthgen.config import Config, EngineKind, ModelConfig
+from synthgen.config.saved import dump_config
 from synthgen.errors import RunFailedError, RunStoppedError, SynthgenError
 from synthgen.flow import ResolvedStage, ship_pipeline
 from synthgen.ledger.lease import Lease
 from synthgen.ledger.run_dir import CorruptUnitError, RunDir, unit_path
+from synthgen.ledger.sessions import SessionLog
 from synthgen.observe.metrics import RunMetrics
 from synthgen.observe.progress import ProgressView
 from synthgen.observe.snapshot import Snapshot
@@ -21,6 +24,8 @@ from synthgen.planning import ClusterPlan
 from synthgen.runtime.cluster import connect_ray
 from synthgen.runtime.executor import Executor
 from synthgen.runtime.pools import PoolSpec
+from synthgen.runtime.preflight import check_stages
+from synthgen.runtime.retries import take_back
 from synthgen.runtime.scheduler import Scheduler, StageNode
 
 logger = logging.getLogger(__name__)
@@ -90,7 +95,11 @@ class Session:
         reused = {stage.name: scheduler.done(stage.name) for stage in stages}
         if scheduler.finished:
             return Execution(reused, [], 0.0)
+        notes = check_stages(self.run_dir, [stage.files for stage in stages], scheduler, config.cluster)
+        for note in notes:
+            print(f"synthgen: note: {note}", file=sys.stderr, flush=True)
         specs = pool_specs(plan, stages)
+        log = SessionLog(self.run_dir, dump_config(config))
         with contextlib.ExitStack() as stack:
             with self._signals.held():
                 stack.enter_context(connect_ray(config.cluster, cpus_needed=sum(spec.num_cpus for spec in specs)))
@@ -101,6 +110,7 @@ class Session:
             def observe(snapshot: Snapshot) -> None:
                 self.view.observe(snapshot)
                 metrics.observe(snapshot)
+                log.observe(snapshot.gpu_hours, snapshot.replicas)
 
             executor = Executor(
                 self.run_dir,
@@ -116,6 +126,11 @@ class Session:
                 replicas = executor.run()
             finally:
                 self._signals.forward_to(None)
+                for note in executor.notes:
+                    if note not in notes:
+                        print(f"synthgen: note: {note}", file=sys.stderr, flush=True)
+                notes = list(dict.fromkeys([*notes, *executor.notes]))
+                log.write(executor.snapshot().gpu_hours, executor.replica_report(), self.view.series, notes)
             return Execution(reused, replicas, executor.snapshot().gpu_hours)
 
 
@@ -137,6 +152,10 @@ def make_scheduler(
     directories = {stage.name: stage.files.directory for stage in stages}
     for node in nodes:
         _drop_orphans(node, done, directories, run_dir)
+    again = take_back(run_dir, [stage.files for stage in stages], done, config.run.retry_failed)
+    for name, units in again.items():
+        prompts = sum(len(ask) for ask in units.values())
+        logger.info("%s: %d prompts of %d units are asked again", name, prompts, len(units))
     parts = {stage.name: run_dir.parts(stage.files.directory) for stage in stages}
     return Scheduler(nodes, unit_rows, done, parts, max_task_attempts=config.cluster.max_task_attempts)
 

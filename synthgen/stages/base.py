@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from synthgen.config import ModelConfig
-from synthgen.records import Completion, Outcome, Request, Tables
+from synthgen.records import PROMPT_PARTS, Completion, Outcome, Request, Tables
 
 
 class LLMStage(Protocol):
@@ -29,6 +29,8 @@ class LLMStage(Protocol):
     inputs: tuple[str, ...]
     priority: int
     schema: pa.Schema
+
+    # Not a member, so that a stage of one's own need not have it: `prompt_parts: tuple[str, ...]`, see `prompt_parts`.
 
     @property
     def model(self) -> ModelConfig: ...
@@ -60,3 +62,12 @@ class StageFiles:
     stage: LLMStage
     directory: str
     inputs: Mapping[str, str]
+
+
+def prompt_parts(stage: LLMStage) -> tuple[str, ...]:
+    """Return what of a prompt the stage reads, of PROMPT_PARTS; a stage that does not say reads all.
+
+    When another part of a prompt changes, what the stage made of it holds.
+    """
+    parts: tuple[str, ...] = getattr(stage, "prompt_parts", PROMPT_PARTS)
+    return parts

@@ -35,6 +35,7 @@ class GenerateStage:
     inputs: tuple[str, ...] = ("prompts",)
     priority = GENERATE_PRIORITY
     schema = GENERATIONS_SCHEMA
+    prompt_parts = ("messages",)
 
     def __init__(self, generator: str, config: GeneratorConfig, *, run_seed: int) -> None:
         self.name = generate_stage_name(generator)

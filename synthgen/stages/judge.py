@@ -58,6 +58,7 @@ class JudgeStage:
     name = "judge"
     priority = JUDGE_PRIORITY
     schema = JUDGEMENTS_SCHEMA
+    prompt_parts = ("messages", "reference")
 
     def __init__(self, config: JudgeConfig, generators: tuple[str, ...], run_seed: int) -> None:
         self.config = config

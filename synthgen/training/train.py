@@ -20,6 +20,8 @@ from omegaconf import MISSING, OmegaConf
 
 from synthgen.config.resources import project_path
 from synthgen.errors import ConfigError, MissingExtraError, SynthgenError
+from synthgen.export.manifest import Manifest, check_files, hash_files, read_manifest
+from synthgen.ledger.storage import LocalStorage
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -126,28 +128,56 @@ def load_data(config: TrainConfig) -> DatasetDict:
     Raises:
         ConfigError: there is no such data set, or it has no row to train on.
     """
-    from datasets import load_dataset_builder
-    from datasets.exceptions import DatasetsError
-
     path = Path(config.data)
     local = next((place for place in (path / "dataset", path) if (place / "README.md").is_file()), None)
     if local is None and path.exists():
         raise ConfigError(f"data={config.data} holds no data set; finish the run with `synthgen run` first")
+    if local is None:
+        data = _load(config, None)
+    else:
+        manifest = _check_whole(local)
+        data = _load(config, local)
+        while (now := _read_manifest(local)) != manifest:  # it was exported again while it was read
+            manifest, data = now, _load(config, local)
+    if config.train_split not in data:
+        raise ConfigError(f"train_split={config.train_split} is no split of {config.data}; it has {', '.join(data)}")
+    return data
+
+
+def _check_whole(directory: Path) -> Manifest | None:
+    """Return the manifest of a local data set whose files fit it, None where it has none (a copy, a download).
+
+    Raises:
+        ConfigError: a file of it is missing or changed.
+    """
+    while (manifest := _read_manifest(directory)) is not None:
+        found = hash_files(directory)
+        if _read_manifest(directory) == manifest:
+            check_files(str(directory), manifest, found)
+            break
+    return manifest
+
+
+def _read_manifest(directory: Path) -> Manifest | None:
+    return read_manifest(LocalStorage(directory), "")
+
+
+def _load(config: TrainConfig, local: Path | None) -> DatasetDict:
+    from datasets import load_dataset_builder
+    from datasets.exceptions import DatasetsError
+
     try:
         builder = load_dataset_builder(str(local or config.data), config.data_config, revision=config.data_revision)
         known = (builder.info.splits or {}).get(config.train_split)
         if known is not None and not known.num_examples:
             raise ConfigError(f"data={config.data} (data_config={config.data_config}) has no row to train on")
         builder.download_and_prepare()
-        data = builder.as_dataset()
+        return cast("DatasetDict", builder.as_dataset())
     except (DatasetsError, OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(
             f"data={config.data} (data_config={config.data_config}) cannot be loaded: {reason}"
         ) from error
-    if config.train_split not in data:
-        raise ConfigError(f"train_split={config.train_split} is no split of {config.data}; it has {', '.join(data)}")
-    return cast("DatasetDict", data)
 
 
 def _make_args(kind: type[Any], config: TrainConfig) -> Any:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from synthgen import DISTRIBUTION
 from synthgen.cli import run_command
 from synthgen.config import ClusterConfig, EndpointConfig, EngineKind, ModelConfig
 from synthgen.doctor import Check, format_checks
@@ -23,7 +24,7 @@ from synthgen.doctor.hardware import Gpu, check_gpus, check_open_files, check_sh
 from synthgen.doctor.places import check_directory, check_object_store, check_space, file_system_type
 from synthgen.doctor.ray_cluster import describe_nodes, find_refusal
 from synthgen.doctor.services import check_endpoint, check_hub
-from synthgen.doctor.software import check_packages, check_python, check_torch_siblings, check_vllm
+from synthgen.doctor.software import check_namesake, check_packages, check_python, check_torch_siblings, check_vllm
 from tests.local_ray import start_head
 
 SECRET = "hf_" + "Zq3" * 12
@@ -61,12 +62,19 @@ def serve() -> Iterator[Callable[[int, object], str]]:
 
 @pytest.mark.parametrize("minor", range(9, 17))
 def test_check_python_takes_what_the_package_takes(minor: int) -> None:
-    takes = SpecifierSet(metadata.metadata("synthgen")["Requires-Python"])
+    takes = SpecifierSet(metadata.metadata(DISTRIBUTION)["Requires-Python"])
     assert check_python((3, minor)).verdict == ("ok" if f"3.{minor}" in takes else "missing")
 
 
 def test_check_packages_finds_this_environment_whole() -> None:
     assert {check.verdict for check in check_packages()} == {"ok"}
+
+
+def test_check_namesake_finds_another_projects_package() -> None:
+    assert list(check_namesake(None)) == []
+    [check] = check_namesake("0.1.1")
+    assert check.verdict == "missing"
+    assert check.mend.startswith("pip uninstall synthgen, then ")
 
 
 def test_check_packages_names_what_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:

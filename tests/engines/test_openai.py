@@ -64,6 +64,20 @@ async def test_rate_limited_request_waits_as_long_as_the_server_says(sleeps: lis
     assert sleeps == [17.0]
 
 
+async def test_system_message_that_the_server_refuses_goes_into_the_user_turn() -> None:
+    def script(_: int, body: dict[str, Any]) -> Any:
+        if body["messages"][0]["role"] == "system":
+            return failure(400, "System role not supported None")
+        return answer(body["messages"][0]["content"])
+
+    asked = replace(HELLO, messages=[Message(role="system", content="Be brief."), *HELLO.messages])
+    endpoint = Endpoint(script)
+    async with started(endpoint) as engine:
+        texts = [(await engine.generate(asked))[0].text for _ in range(2)]
+    assert texts == ["Be brief.\n\nHello?"] * 2
+    assert len(endpoint.bodies) == 3, "it is tried with a system message once"
+
+
 async def test_server_error_is_tried_again_with_backoff(sleeps: list[float]) -> None:
     endpoint = Endpoint(replies(failure(500), failure(503), answer("at last")))
     async with started(endpoint) as engine:

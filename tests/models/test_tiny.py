@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def test_tiny_model_needs_no_torch(tmp_path: Path) -> None:
 
 
 def test_concurrent_callers_get_one_directory(tmp_path: Path) -> None:
-    with ProcessPoolExecutor(4) as pool:
+    # Not by fork: other tests leave threads behind, and a child that inherits their locks waits for ever.
+    with ProcessPoolExecutor(4, get_context("spawn")) as pool:
         paths = set(pool.map(ensure_tiny_model, [tmp_path] * 8))
     assert len(paths) == 1
     assert [path.name for path in tmp_path.iterdir()] == [paths.pop().name]

@@ -125,7 +125,7 @@ def test_card_says_how_it_was_made_and_the_numbers() -> None:
         "| prompts without a pair, tie | 2 |",
         "| prompts without a pair, name | 3 |",
         "| generate-main | 1 | 48 | 0 | – | – | 12,345 | 1.5 |",
-        "| GPU hours of the last session | 0.5 |",
+        "| GPU hours | 0.5 |",
         "![Ratings](figures/ratings.png)",
         "| name | name | 0.625 |",
         "Chosen, name, score 4.25:\n\n```text\ntext\n```",

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from tests.test_pool_sizes import FLOW, FakePool, open_task
 
 from synthgen.config import ClusterConfig
 from synthgen.errors import EngineDeadError, RunFailedError
@@ -15,6 +14,7 @@ from synthgen.observe.snapshot import StageTotals
 from synthgen.runtime.losses import MOST_UNREADABLE, Losses
 from synthgen.runtime.replica import Place
 from synthgen.runtime.scheduler import Scheduler, Task
+from tests.runtime.test_pool_sizes import FLOW, FakePool, open_task
 
 TOTALS = {name: StageTotals(directory=f"stages/{name}-abc") for name in ("generate", "judge")}
 

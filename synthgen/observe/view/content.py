@@ -108,7 +108,7 @@ def _summary(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if isinstance(report.get("elapsed_s"), int | float):
         items.append(("time", format_duration(report["elapsed_s"]), "of the last session"))
     if report.get("gpu_hours"):
-        items.append(("GPU hours", format_value(report["gpu_hours"]), "of the last session"))
+        items.append(("GPU hours", format_value(report["gpu_hours"]), "of all sessions"))
     return items
 
 

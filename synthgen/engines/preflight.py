@@ -1,0 +1,91 @@
+"""What can be known of a model's requests before it is loaded: `check_requests`, by the rules of its engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from synthgen.config import EngineKind, ModelConfig
+from synthgen.config.sampling import list_sampling_problems
+from synthgen.engines.adapters import check_adapter
+from synthgen.engines.prompts import fold_system
+from synthgen.engines.templates import ChatTemplate, TemplateRefusedError, read_template
+from synthgen.errors import ConfigError
+from synthgen.records import Request
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is worth saying of requests that can be served.
+
+    Attributes:
+        folds_system: a system message goes into the user turn, because the template refuses it.
+        drops_system: the template leaves the text of a system message out, without a word.
+        unchecked: why the template could not be asked; empty: it was.
+        doubts: what may be a mistake, one line each.
+    """
+
+    folds_system: bool = False
+    drops_system: bool = False
+    unchecked: str = ""
+    doubts: tuple[str, ...] = ()
+
+
+def check_requests(stage: str, model: ModelConfig, requests: Sequence[Request]) -> Findings:
+    """Return what is worth saying of a stage's first requests on `model`.
+
+    Raises:
+        ConfigError: the engine would refuse every one of them.
+    """
+    engine = EngineKind(model.engine)
+    for request in requests[:1]:
+        problems = list_sampling_problems(f"{stage}: sampling", request.sampling, n=request.n, n_key="n", engine=engine)
+        for problem in problems:
+            raise ConfigError(problem)
+    if engine is not EngineKind.vllm or model.unservable:
+        return Findings()
+    doubt = check_adapter(model)
+    doubts = () if doubt is None else (doubt,)
+    try:
+        template = read_template(model)
+    except ValueError as error:
+        return Findings(unchecked=f"its chat template cannot be read here: {error}", doubts=doubts)
+    if template is None:
+        return Findings(unchecked="its chat template is not on this machine yet", doubts=doubts)
+    verdicts = [_ask(template, request) for request in requests]
+    refusals = [verdict for verdict in verdicts if isinstance(verdict, TemplateRefusedError)]
+    if requests and len(refusals) == len(requests):
+        roles = ", ".join(message["role"] for message in requests[0].messages)
+        raise ConfigError(
+            f"{stage}: the chat template of {model.name or model.id} refuses a prompt with the turns {roles}: "
+            f"{refusals[0]}; set model.chat_template, or take another model"
+        ) from refusals[0]
+    folds = any(verdict is True for verdict in verdicts)
+    return Findings(folds, not folds and _drops_system(template, requests), doubts=doubts)
+
+
+def _ask(template: ChatTemplate, request: Request) -> bool | TemplateRefusedError:
+    """Return whether the system message has to be folded, or the refusal where that does not help either."""
+    try:
+        template.render(request.messages)
+        return False
+    except TemplateRefusedError as error:
+        folded = fold_system(request.messages)
+        if folded is request.messages:
+            return error
+        try:
+            template.render(folded)
+            return True
+        except TemplateRefusedError:
+            return error
+
+
+def _drops_system(template: ChatTemplate, requests: Sequence[Request]) -> bool:
+    for request in requests:
+        text = request.messages[0]["content"].strip() if request.messages else ""
+        if text and request.messages[0]["role"] == "system":
+            try:
+                return text[:40] not in template.render(request.messages)
+            except TemplateRefusedError:
+                continue
+    return False

@@ -1,0 +1,115 @@
+"""An export that is killed leaves the earlier data set, or the new one, or (in an object store) none that passes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from killed_exports import export_earlier, export_later, hash_dataset
+
+from tests.command_line import synthgen
+from tests.small_runs import write_prompts
+
+PROGRAM = Path(__file__).with_name("killed_exports.py")
+RUN = ("experiment=echo", "run.unit_size=4", "judge.canary_fraction=0.0")
+EARLIER = ("export.formats=[sft]", "export.test_fraction=0.4")
+LATER = ("pairs.min_margin=1.0",)
+
+
+def kill(root: str, stride: int, *arguments: str) -> list[dict[str, Any]]:
+    """Export `earlier` again, killed at each of its changes (or every `stride`-th): see killed_exports.py."""
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), root, "earlier", str(stride), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=580,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check_published(row: dict[str, Any]) -> None:
+    """What was published is the data set that is there, whole."""
+    assert row["published"]["status"] == 0, row
+    assert row["published"]["sent"] == row["found"], row
+
+
+def check_disk(rows: list[dict[str, Any]], earlier: dict[str, str], later: dict[str, str]) -> None:
+    """At every moment there is one whole data set, first the earlier one, then the later; the next start ends it."""
+    for row in rows:
+        check_published(row)
+        assert row["then"] == later
+        assert row["left_over"] == []
+    found = [row["found"] for row in rows]
+    exchanged = found.index(later)
+    assert 0 < exchanged < len(rows) - 1
+    assert found == [earlier] * exchanged + [later] * (len(rows) - exchanged)
+
+
+def test_an_export_on_a_disk_killed_at_any_change_leaves_the_earlier_data_set_or_the_new_one(tmp_path: Path) -> None:
+    export_earlier(str(tmp_path / "earlier"))
+    export_later(str(tmp_path / "later"))
+    rows = kill(str(tmp_path), 1, "units")
+    assert len(rows) > 30
+    check_disk(rows, hash_dataset(str(tmp_path / "earlier")), hash_dataset(str(tmp_path / "later")))
+
+
+@pytest.mark.slow
+def test_a_start_killed_at_any_change_leaves_the_earlier_data_set_or_the_new_one(tmp_path: Path) -> None:
+    prompts = f"prompts.path={write_prompts(tmp_path / 'prompts.jsonl', 10)}"
+    for name, export in (("earlier", EARLIER), ("later", LATER)):
+        done = synthgen("run", *RUN, prompts, *export, f"run.dir={tmp_path / name}")
+        assert done.returncode == 0, done.stderr
+    rows = kill(str(tmp_path), 5, *RUN, *LATER, prompts)
+    check_disk(rows, hash_dataset(str(tmp_path / "earlier")), hash_dataset(str(tmp_path / "later")))
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of an S3 server on loopback."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1").create_bucket(Bucket="runs")
+    yield "s3://runs"
+    server.stop()
+
+
+def test_an_export_to_an_object_store_killed_at_any_change_leaves_a_whole_data_set_or_one_that_publish_refuses(
+    bucket: str,
+) -> None:
+    export_earlier(f"{bucket}/earlier")
+    export_later(f"{bucket}/later")
+    earlier, later = (hash_dataset(f"{bucket}/{name}") for name in ("earlier", "later"))
+    rows = kill(bucket, 1, "units")
+    outcomes = []
+    for row in rows:
+        assert row["then"] == later
+        if row["published"]["status"] == 0:
+            check_published(row)
+            outcomes.append({json.dumps(earlier): "earlier", json.dumps(later): "later"}[json.dumps(row["found"])])
+        else:
+            assert "dataset has no .export.json: its export was cut" in row["published"]["said"], row
+            assert row["published"]["sent"] == {}
+            outcomes.append("none")
+    order = ["earlier", "none", "later"]
+    assert set(outcomes) == set(order)
+    assert outcomes == sorted(outcomes, key=order.index)

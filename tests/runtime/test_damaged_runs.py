@@ -1,0 +1,120 @@
+"""Every file of a run directory may be absent, empty, torn, `null` or another file: no traceback, no wrong figure.
+
+Each file of a finished and of a half-done run is damaged in five ways; `plan`, `status`, `report` and `publish` answer in
+one line or truly, and after one more `run` the data set is the same to the byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from synthgen.cli import run_command
+from tests.command_line import dataset_bytes
+
+OVERRIDES = ("experiment=echo", "prompts.limit=6", "run.unit_size=3", "generators.main.n=2")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_ray() -> Iterator[None]:
+    """One embedded Ray for all runs of this file."""
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def command(*arguments: str) -> tuple[int, str]:
+    """Run a command line in this process and return its status and all that it printed."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        status = run_command(list(arguments))
+    return status, printed.getvalue()
+
+
+def start(run_dir: Path) -> tuple[int, str]:
+    return command("run", *OVERRIDES, f"run.dir={run_dir}")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    run_dir = tmp_path_factory.mktemp("finished") / "run"
+    assert start(run_dir)[0] == 0
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def half_done(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, killed between its units: no data set, no report, and of one unit nothing is judged."""
+    run_dir = tmp_path_factory.mktemp("half") / "run"
+    shutil.copytree(finished, run_dir)
+    shutil.rmtree(run_dir / "dataset")
+    for name in ("report.json", "report.html"):
+        (run_dir / name).unlink()
+    [judged] = run_dir.glob("stages/judge-*/unit-000001.parquet")
+    judged.unlink()
+    return run_dir
+
+
+def absent(path: Path, other: Path) -> None:
+    path.unlink()
+
+
+def empty(path: Path, other: Path) -> None:
+    path.write_bytes(b"")
+
+
+def half(path: Path, other: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def null(path: Path, other: Path) -> None:
+    path.write_bytes(b"null\n")
+
+
+def another(path: Path, other: Path) -> None:
+    path.write_bytes(other.read_bytes())
+
+
+DAMAGES = (absent, empty, half, null, another)
+
+
+def files_of(run_dir: Path) -> list[Path]:
+    """Return what a run leaves, by its path within the directory, logs and lock files apart."""
+    paths = sorted(path.relative_to(run_dir) for path in run_dir.rglob("*") if path.is_file())
+    return [path for path in paths if path.parts[0] != "logs" and not path.name.startswith(".tmp-")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("state", ["finished", "half_done"])
+def test_run_with_a_damaged_file_ends_in_the_same_data_set(
+    state: str, damage: Callable[[Path, Path], None], request: pytest.FixtureRequest, finished: Path, tmp_path: Path
+) -> None:
+    made: Path = request.getfixturevalue(state)
+    wanted = dataset_bytes(finished)
+    names = files_of(made)
+    for number, name in enumerate(names):
+        run_dir = tmp_path / f"{number}"
+        shutil.copytree(made, run_dir)
+        damage(run_dir / name, run_dir / names[(number + 1) % len(names)])
+        for given in (
+            ("plan", *OVERRIDES, f"run.dir={run_dir}"),
+            ("status", f"run_dir={run_dir}"),
+            ("report", f"run_dir={run_dir}"),
+            ("publish", f"run_dir={run_dir}", "publish.dry_run=true", "publish.repo_id=org/name"),
+        ):
+            status, printed = command(*given)
+            assert status in (0, 1, 2), (name, given, printed)
+            assert "Traceback" not in printed, (name, given, printed)
+            assert "unexpected" not in printed, (name, given, printed)
+        status, printed = start(run_dir)
+        assert (status, "Traceback" in printed) == (0, False), (name, printed)
+        assert dataset_bytes(run_dir) == wanted, name
+        shutil.rmtree(run_dir)
