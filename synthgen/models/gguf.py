@@ -166,7 +166,7 @@ def _hub_errors(what: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError
 
     # The root of the HTTP library's errors, whichever it is (httpx, httpx2).
-    transport = next(base for base in HfHubHTTPError.__bases__ if base is not OSError)
+    transport: type[Exception] = next(base for base in HfHubHTTPError.__bases__ if base is not OSError)
     try:
         yield
     except (HfHubHTTPError, transport, OSError) as error:
