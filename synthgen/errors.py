@@ -55,6 +55,19 @@ class RunFailedError(SynthgenError):
     """The run ended before it was complete. What was committed is kept, and the same command goes on from it."""
 
 
+class StorageError(RunFailedError):
+    """An object store refused what was asked of it, or gave no usable answer for as long as it was waited for.
+
+    Args:
+        message: the whole line.
+        why: what the store said, in a few words.
+    """
+
+    def __init__(self, message: str, why: str = "") -> None:
+        super().__init__(message)
+        self.why = why or message
+
+
 class RunStoppedError(SynthgenError):
     """The run was asked to stop (signal, budget). What was committed is kept, and the same command goes on from it."""
 

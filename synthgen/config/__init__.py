@@ -27,6 +27,7 @@ from synthgen.config.schema import (
     RetryFailed,
     RunConfig,
     SamplingConfig,
+    StorageConfig,
     TaskConfig,
 )
 
@@ -57,5 +58,6 @@ __all__ = [
     "RetryFailed",
     "RunConfig",
     "SamplingConfig",
+    "StorageConfig",
     "TaskConfig",
 ]

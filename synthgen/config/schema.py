@@ -269,6 +269,13 @@ class RunConfig:
 
 
 @dataclass
+class StorageConfig:
+    """An object store that holds the run (docs/reliability.md)."""
+
+    retry_s: float = 300.0  # what may pass (5xx, 429, cut connections, no answer) is tried again for so long, s
+
+
+@dataclass
 class GpuConfig:
     """One kind of GPU, by its data sheet."""
 
@@ -295,6 +302,7 @@ class ClusterConfig:
     gpu: GpuConfig = field(default_factory=GpuConfig)
     gpu_hour_usd: float = 0.0  # price of a GPU-hour, dollars; 0: unknown
     stall_timeout_s: float = 900.0  # a replica with work and no progress for so long is replaced, s
+    ray_start_timeout_s: float = 180.0  # for Ray to start, or to answer at `address`, s
     start_timeout_s: float = 3600.0  # for loading a model, s
     max_load_attempts: int = 3  # tries to load a model before the run ends
     max_engine_restarts: int = 24  # engine deaths of a pool between two commits before the run ends
@@ -360,6 +368,7 @@ class Config:
     task: TaskConfig = field(default_factory=TaskConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)

@@ -38,6 +38,8 @@ def _run_problems(config: Config) -> Iterator[str]:
     yield from _at_least("run.unit_size", run.unit_size, 1)
     yield from _at_least("run.grace_s", run.grace_s, 0)
     yield from _at_least("run.lease_s", run.lease_s, 3)
+    yield from _at_least("storage.retry_s", config.storage.retry_s, 0)
+    yield from _at_least("cluster.ray_start_timeout_s", config.cluster.ray_start_timeout_s, 10)
     if config.prompts.limit is not None:
         yield from _at_least("prompts.limit", config.prompts.limit, 1)
     yield from _fraction("run.max_failed_fraction", run.max_failed_fraction)

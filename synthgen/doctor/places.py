@@ -10,8 +10,8 @@ from pathlib import Path
 
 from synthgen.config import Config, EngineKind
 from synthgen.doctor.checks import Check, models_used
-from synthgen.errors import ConfigError
-from synthgen.ledger.run_dir import describe_os_error
+from synthgen.errors import ConfigError, StorageError
+from synthgen.ledger.run_dir import FIRST_CONTACT_S, describe_os_error
 from synthgen.ledger.storage import open_storage
 from synthgen.runtime.cluster import find_address
 
@@ -71,13 +71,13 @@ def check_object_store(url: str) -> Check:
     """Check that a file can be made in an object store; it is removed again."""
     probe = f".doctor-{uuid.uuid4().hex}"
     try:
-        storage = open_storage(url)
+        storage = open_storage(url, retry_s=FIRST_CONTACT_S)
         storage.create(probe, b"")
         storage.delete(probe)
     except ConfigError as error:
         return Check("run.dir", "missing", str(error), "check the URL")
-    except Exception as error:  # obstore has one class of error per cloud
-        why = " ".join(str(error).split())[:200]
+    except StorageError as error:
+        why = error.why
         mend = "set the store's credentials and endpoint in the environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …)"
         return Check("run.dir", "missing", f"{url} cannot be written: {why}", mend)
     return Check("run.dir", "ok", f"{url} can be written")

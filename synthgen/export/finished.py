@@ -63,20 +63,13 @@ def _read_manifest(run_dir: RunDir) -> Manifest | None:
 
 
 def _read_report(run_dir: RunDir) -> dict[str, Any] | None:
-    try:
-        report = run_dir.read_json("report.json")
-    except ValueError:  # damaged: the next export writes it anew
-        return None
-    return report if isinstance(report, dict) and report.get("complete") else None
+    report = run_dir.read_json("report.json", "complete", "prompts", "stages")
+    return report if report and report["complete"] else None
 
 
 def _no_report(run_dir: RunDir) -> ConfigError:
-    try:
-        found = run_dir.read_json("status.json")
-    except ValueError:
-        found = None
-    state = found.get("state") if isinstance(found, dict) else None
-    why = f"its state is {state!r}" if state else "there is no run in it"
+    found = run_dir.read_json("status.json", "state")
+    why = f"its state is {found['state']!r}" if found else "there is no run in it"
     return ConfigError(
         f"run_dir={run_dir.url} holds no report.json ({why}); finish it with synthgen run run.dir={run_dir.url} …"
     )

@@ -20,14 +20,17 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.errors import ConfigError, RunFailedError, SynthgenError
-from synthgen.ledger.storage import GuardedStorage, Storage, open_storage
+from synthgen.errors import ConfigError, RunFailedError, StorageError, SynthgenError
+from synthgen.ledger.storage import RETRY_S, GuardedStorage, Storage, open_storage
 from synthgen.records import UnitCounts
 
 logger = logging.getLogger(__name__)
 
 PROMPTS = "prompts"
 MANIFEST = "prompts/manifest.json"
+PROBE = ".tmp-probe"
+FIRST_CONTACT_S = 20.0
+"""How long an object store may stumble when a run starts: more looks like a wrong address."""
 COUNTS_KEY = b"synthgen.counts"
 INPUTS_KEY = b"synthgen.inputs"
 """In a stage's file: JSON of input name → digest of the file that it was made from."""
@@ -68,27 +71,40 @@ class StaleUnitError(CorruptUnitError):
 
 
 class RunDir:
-    """One run's directory, local or in an object store. Cheap to make and picklable by its URL."""
+    """One run's directory, local or in an object store. Cheap to make, and picklable: replicas get it so.
 
-    def __init__(self, url: str) -> None:
-        self.storage: Storage = open_storage(url)
+    Args:
+        retry_s: in an object store, how long what may pass is tried again, s.
+    """
+
+    def __init__(self, url: str, retry_s: float = RETRY_S) -> None:
+        self.storage: Storage = open_storage(url, retry_s=retry_s)
         self.url = self.storage.url
+        self.retry_s = retry_s
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (RunDir, (self.url,))
+        return (RunDir, (self.url, self.retry_s))  # without the guard, which is the driver's own
 
-    def guard(self, check: Callable[[], None]) -> None:
-        """Let `check` come before every change from now on; it raises where this process may change nothing more."""
-        self.storage = GuardedStorage(self.storage, check)
+    def guard(self, change: Callable[[], None], read: Callable[[], None] | None = None) -> None:
+        """Let `change` come before every change from now on, and `read` before every read; each may raise."""
+        self.storage = GuardedStorage(self.storage, change, read)
 
     def check_writable(self) -> None:
-        """Raise ConfigError unless files can be made here."""
+        """Raise ConfigError unless files can be made here. What is there already stays as it is."""
+        storage = self.storage.hurried(FIRST_CONTACT_S)
         try:
-            self.storage.replace("status.json", self.read_or(b"{}\n", "status.json"))
-        except Exception as error:
+            storage.replace(PROBE, b"")
+        except StorageError as error:
+            raise ConfigError(
+                f"run.dir={self.url} cannot be written: {error.why}; check the bucket, the endpoint and the rights of "
+                "these credentials (synthgen doctor run.dir=… tries it)"
+            ) from error
+        except OSError as error:
             raise ConfigError(
                 f"run.dir={self.url} cannot be written: {describe_os_error(error)}; choose another run.dir"
             ) from error
+        with contextlib.suppress(OSError, StorageError):  # some stores let nobody delete
+            storage.delete(PROBE)
 
     def read_or(self, default: bytes, path: str) -> bytes:
         """Return the file's bytes, or `default` where there is no such file."""

@@ -14,10 +14,13 @@ import socket
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from synthgen.errors import ConfigError
+from synthgen.config import StorageConfig
 from synthgen.ledger.directories import exchange_directories, link_kept, replace_files, sync_directory
+
+RETRY_S = StorageConfig.retry_s
+"""How long what may pass is tried again in an object store where nobody said otherwise (`storage.retry_s`), s."""
 
 
 class Storage(Protocol):
@@ -61,15 +64,24 @@ class Storage(Protocol):
             keep: whether a file that only `path` has stays (by its path relative to `path`).
         """
 
+    def hurried(self, retry_s: float) -> Storage:
+        """Return the same storage for callers that would rather have an error than wait longer than `retry_s`."""
 
-def open_storage(url: str) -> Storage:
+
+def open_storage(url: str, *, retry_s: float = RETRY_S, key: str = "run.dir") -> Storage:
     """Return the storage at `url`: a path, `file://…`, or an object store (`s3://`, `gs://`, `az://`).
 
     Object stores take their credentials and endpoint from the usual environment variables (`AWS_ACCESS_KEY_ID`,
     `AWS_ENDPOINT_URL`, `GOOGLE_APPLICATION_CREDENTIALS`, …).
+
+    Args:
+        retry_s: in an object store, how long what may pass is tried again, s.
+        key: of the configuration, for messages.
     """
     if "://" in url and not url.startswith("file://"):
-        return ObjectStorage(url)
+        from synthgen.ledger.object_store import ObjectStorage
+
+        return ObjectStorage(url, retry_s=retry_s, key=key)
     return LocalStorage(Path(url.removeprefix("file://")))
 
 
@@ -161,6 +173,9 @@ class LocalStorage:
         link_kept(self._root / path, source, keep)
         exchange_directories(source, self._root / path)
 
+    def hurried(self, retry_s: float) -> Storage:
+        return self
+
     def _write_temporary(self, final: Path, data: bytes) -> Path:
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary = final.parent / f".tmp-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -176,101 +191,30 @@ class LocalStorage:
         return temporary
 
 
-class ObjectStorage:
-    """A prefix in an object store. Commit: one conditional PUT (`If-None-Match: *`: S3, GCS and Azure all have it)."""
-
-    def __init__(self, url: str) -> None:
-        from obstore.store import from_url
-
-        self.root: Path | None = None
-        self.url = url.rstrip("/")
-        self._store: Any
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-        options: dict[str, Any] = {"allow_http": True} if endpoint.startswith("http://") else {}
-        config: dict[str, Any] = {"aws_endpoint": endpoint} if endpoint and url.startswith("s3") else {}
-        try:
-            self._store = from_url(self.url, config=config or None, client_options=options or None)  # type: ignore[arg-type]
-        except Exception as error:  # obstore has one class of error per cloud
-            why = _first_line(error)
-            raise ConfigError(f"run.dir={url!r} is not an object store that can be opened: {why}") from error
-
-    def read(self, path: str) -> bytes:
-        import obstore
-
-        return bytes(obstore.get(self._store, path).bytes())
-
-    def exists(self, path: str) -> bool:
-        import obstore
-
-        try:
-            obstore.head(self._store, path)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def list(self, prefix: str) -> list[str]:
-        import obstore
-
-        wanted = prefix.strip("/")
-        paths = [meta["path"] for chunk in obstore.list(self._store, wanted or None) for meta in chunk]
-        return sorted(paths)
-
-    def create(self, path: str, data: bytes) -> bool:
-        import obstore
-        from obstore.exceptions import AlreadyExistsError
-
-        try:
-            obstore.put(self._store, path, data, mode="create", use_multipart=False)
-        except AlreadyExistsError:
-            return False
-        return True
-
-    def replace(self, path: str, data: bytes) -> None:
-        import obstore
-
-        obstore.put(self._store, path, data, use_multipart=False)
-
-    def swap(self, path: str, old: bytes, new: bytes) -> bool:
-        import obstore
-        from obstore.exceptions import PreconditionError
-
-        try:
-            current = obstore.get(self._store, path)
-            if bytes(current.bytes()) != old:
-                return False
-            obstore.put(self._store, path, new, mode={"e_tag": current.meta["e_tag"]}, use_multipart=False)
-        except (FileNotFoundError, PreconditionError):
-            return False
-        return True
-
-    def delete(self, path: str) -> None:
-        import obstore
-
-        with contextlib.suppress(FileNotFoundError):
-            obstore.delete(self._store, path)
-
-    def delete_tree(self, prefix: str) -> None:
-        import obstore
-
-        paths = self.list(prefix)
-        if paths:
-            obstore.delete(self._store, paths)
-
-    def replace_directory(self, path: str, source: Path, *, last: Sequence[str], keep: Callable[[str], bool]) -> None:
-        replace_files(self, path, source, last=last, keep=keep)
-
-
 class GuardedStorage:
-    """A storage whose every change is allowed by `check` first, which raises where it is not (`Lease.check`)."""
+    """A storage that asks before each change and each read: `change` and `read` raise where it must not be.
 
-    def __init__(self, storage: Storage, check: Callable[[], None]) -> None:
+    `change` is for a lost lease, which forbids changes; `read` for the wish to stop, which any access may answer to.
+    """
+
+    def __init__(self, storage: Storage, change: Callable[[], None], read: Callable[[], None] | None = None) -> None:
         self.url = storage.url
         self.root = storage.root
         self._storage = storage
-        self._check = check
-        self.read = storage.read
-        self.exists = storage.exists
-        self.list = storage.list
+        self._check = change
+        self._check_read = read or (lambda: None)
+
+    def read(self, path: str) -> bytes:
+        self._check_read()
+        return self._storage.read(path)
+
+    def exists(self, path: str) -> bool:
+        self._check_read()
+        return self._storage.exists(path)
+
+    def list(self, prefix: str) -> list[str]:
+        self._check_read()
+        return self._storage.list(prefix)
 
     def create(self, path: str, data: bytes) -> bool:
         self._check()
@@ -299,6 +243,5 @@ class GuardedStorage:
         else:
             replace_files(self, path, source, last=last, keep=keep)  # each file after a check of its own
 
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0]
+    def hurried(self, retry_s: float) -> Storage:
+        return GuardedStorage(self._storage.hurried(retry_s), self._check, self._check_read)

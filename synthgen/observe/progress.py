@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from synthgen.errors import SynthgenError
+from synthgen.errors import StorageError
 from synthgen.ledger.run_dir import RunDir, describe_os_error
 from synthgen.observe.snapshot import InFlight, Snapshot, StageTotals
 
@@ -117,9 +117,7 @@ class ProgressView:
             }
         try:
             self._run_dir.write_json("status.json", status)
-        except SynthgenError:
-            raise
-        except Exception as error:  # of a disk that is full or a store that is away: no reason to end a run
+        except (OSError, StorageError) as error:  # a full disk, a store that is away: no reason to end a run
             logger.warning("status.json was not written: %s", describe_os_error(error))
 
     def _stage_status(self, name: str, totals: StageTotals) -> dict[str, Any]:

@@ -16,13 +16,16 @@ from synthgen.config import RunConfig
 from synthgen.errors import ConfigError
 from synthgen.export.finished import read_last_report
 from synthgen.ledger.lease import read_holder
-from synthgen.ledger.run_dir import MANIFEST, UNIT_NAME, RunDir
+from synthgen.ledger.manifest import read_manifest
+from synthgen.ledger.run_dir import UNIT_NAME, RunDir
 from synthgen.ledger.sessions import read_sessions
 from synthgen.observe.progress import format_duration
 from synthgen.observe.report import printable
 
 MAX_FAILURE_FILES = 2000
 """Files of quarantined rows that are read; a run with more has one cause for all of them."""
+
+NO_STATUS = "status.json is absent or damaged, so how the last start ended is not known; start the same command again"
 
 BUSY = ("starting", "ingesting", "running", "exporting")
 
@@ -38,14 +41,15 @@ def read_status(run_dir: RunDir) -> dict[str, Any]:
     Raises:
         ConfigError: there is no run in this directory.
     """
-    written = run_dir.read_json("status.json")
-    manifest = run_dir.read_json(MANIFEST) or {}
-    if written is None and not manifest:
-        raise ConfigError(f"run_dir={run_dir.url} holds no run; give the run.dir of one")
-    written = written or {}
+    written = run_dir.read_json("status.json", "state")
+    manifest = read_manifest(run_dir)
     report = read_last_report(run_dir) or {}
     committed = _count_units(run_dir)
-    state = str(written.get("state") or "starting")
+    if written is None and manifest is None and not committed:
+        raise ConfigError(f"run_dir={run_dir.url} holds no run; give the run.dir of one")
+    unit_rows = manifest.unit_rows if manifest else ()
+    written = written or {"state": "stopped", "message": NO_STATUS}
+    state = str(written["state"])
     message = str(written.get("message") or "")
     writer = read_holder(run_dir.storage, _lease_s(run_dir))
     if state in BUSY and (writer is None or writer.dead):
@@ -67,8 +71,8 @@ def read_status(run_dir: RunDir) -> dict[str, Any]:
         "elapsed_s": written.get("elapsed_s"),
         "eta_s": written.get("eta_s") if state == "running" else None,
         "gpu_hours": _gpu_hours(run_dir, written, report, live=live),
-        "prompts": sum(manifest.get("unit_rows") or []),
-        "units": len(manifest.get("unit_rows") or []),
+        "prompts": sum(unit_rows),
+        "units": len(unit_rows),
         "stages": stages,
         "other_results": {name: units for name, units in committed.items() if name not in counted},
         "failures": _read_failures(run_dir),
@@ -137,10 +141,13 @@ def _gpu_hours(run_dir: RunDir, written: Mapping[str, Any], report: Mapping[str,
 
 
 def _lease_s(run_dir: RunDir) -> float:
+    """Return the `run.lease_s` of a run whose lease does not say it: one of version 0.1.0 as it was first written."""
     import yaml
 
-    config = yaml.safe_load(run_dir.read_or(b"", "config.yaml")) or {}
-    return float((config.get("run") or {}).get("lease_s", RunConfig.lease_s))
+    try:
+        return float(yaml.safe_load(run_dir.read_or(b"", "config.yaml"))["run"]["lease_s"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        return RunConfig.lease_s
 
 
 def _stages(
@@ -174,8 +181,12 @@ def _read_failures(run_dir: RunDir) -> list[dict[str, Any]]:
         if not path.endswith(".jsonl"):
             continue
         for line in run_dir.storage.read(path).splitlines():
-            row = json.loads(line)
-            key = (path.split("/")[1], str(row.get("reason")))
+            try:
+                row = json.loads(line)
+                reason = str(row["reason"])
+            except (ValueError, KeyError, TypeError):
+                row, reason = {}, "unreadable_line"  # of a file that is damaged
+            key = (path.split("/")[1], reason)
             counts[key] += 1
             messages.setdefault(key, str(row.get("message") or ""))
     return [

@@ -46,7 +46,7 @@ def copy_to_directory(storage: Storage, prefix: str, files: Sequence[DataFile], 
         ConfigError: `to_dir` cannot be used, or holds something else.
         PublishError: a file could not be written, or did not arrive as it was sent.
     """
-    target = _open_target(to_dir)
+    target = open_storage(to_dir, key="publish.to_dir")
     try:
         present = target.list("")
         _check_owner(target, present, to_dir)
@@ -61,13 +61,6 @@ def copy_to_directory(storage: Storage, prefix: str, files: Sequence[DataFile], 
         ) from error
     sent = tuple(file.path for file in changes.send)
     return DirectoryCopy(target.url, sent, changes.remove, sum(file.size for file in changes.send))
-
-
-def _open_target(to_dir: str) -> Storage:
-    try:
-        return open_storage(to_dir)
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("run.dir=", "publish.to_dir=")) from error
 
 
 def _check_owner(target: Storage, present: Sequence[str], to_dir: str) -> None:

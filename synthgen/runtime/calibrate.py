@@ -37,7 +37,7 @@ def calibrate(config: Config, *, quiet: bool = False) -> dict[str, StageCalibrat
         prompts=replace(config.prompts, limit=min(size, config.prompts.limit or size)),
         run=replace(config.run, dir=scratch),
     )
-    RunDir(config.run.dir).check_writable()
+    RunDir(config.run.dir, config.storage.retry_s).check_writable()
     with live_cluster(config.cluster):
         models = {stage.name: stage.files.stage.model for stage in stages}
         plan = _take_one_replica(plan_pools(small, read_cluster(config.cluster), stages=models))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shlex
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from synthgen.config import ClusterConfig
-from synthgen.errors import ConfigError, RunFailedError
+from synthgen.errors import ConfigError, RunFailedError, SynthgenError
+from synthgen.ledger.lease import Lease
 from synthgen.planning import resolve_cluster
 from synthgen.runtime.pools import QUIET
+from synthgen.runtime.ray_start import RayThread, watch_start
 
 logger = logging.getLogger(__name__)
 
@@ -45,53 +45,56 @@ def read_cluster(cluster: ClusterConfig) -> ClusterConfig:
 
 
 @contextlib.contextmanager
-def connect_ray(cluster: ClusterConfig, *, cpus_needed: float) -> Iterator[None]:
+def connect_ray(
+    cluster: ClusterConfig,
+    *,
+    cpus_needed: float,
+    check: Callable[[], None] = lambda: None,
+    lease: Lease | None = None,
+) -> Iterator[None]:
     """Connect to Ray for the length of a run, and leave nothing behind.
 
     Args:
         cluster: where; an embedded Ray gets `cluster.num_cpus` logical CPUs.
         cpus_needed: logical CPUs without which no replica could be placed; an embedded Ray gets at least so many.
+        check: asked while Ray starts; what it raises ends the waiting.
+        lease: kept alive while Ray starts.
 
     Raises:
-        ConfigError: the address does not answer.
+        ConfigError: the address does not answer. RunFailedError: Ray did not start.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     import ray
 
-    address = find_address(cluster)
     if ray.is_initialized():  # the caller's own (tests, notebooks): it stays
         yield
         return
+    address = find_address(cluster)
+    thread = RayThread(address, cluster.num_cpus or max(os.cpu_count() or 1, int(-(-cpus_needed // 1))))
     try:
-        if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, configure_logging=False)
-        else:
-            # A new local cluster has token authentication on by default, and Ray announces that at every start.
-            logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-            cpus = cluster.num_cpus or max(os.cpu_count() or 1, int(-(-cpus_needed // 1)))
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                # Ray 2.60 hands this path to a shell as it is (runtime_env/context.py): it may hold spaces.
-                runtime_env={"py_executable": shlex.quote(sys.executable)},
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.WARNING,
-                configure_logging=False,
-            )
-    except (ConnectionError, ValueError, TimeoutError) as error:
+        with watch_start(address, cluster.ray_start_timeout_s, lease):
+            thread.start(cluster.ray_start_timeout_s, check)
+    except TimeoutError as error:
+        where = f"to answer at {address}" if address else "to start on this machine"
+        raise RunFailedError(
+            f"Ray was waited for {where} for cluster.ray_start_timeout_s={cluster.ray_start_timeout_s:g} s, in vain; "
+            "look for another Ray or a full /tmp here (ray status, df /tmp), or raise the limit"
+        ) from error
+    except SynthgenError:
+        raise
+    except (ConnectionError, ValueError) as error:
         raise ConfigError(
             f"cluster.address={address}: Ray does not answer there ({_one_line(error)}); "
             "unset RAY_ADDRESS to run on this machine, or start Ray with: ray start --head"
         ) from error
-    except RuntimeError as error:
+    except Exception as error:  # Ray raises plain Exception, too
         raise RunFailedError(f"Ray did not start: {_one_line(error)}") from error
     _log_what_ray_prints()
     try:
         yield
     finally:
-        ray.shutdown()
+        thread.stop()
 
 
 def _log_what_ray_prints() -> None:

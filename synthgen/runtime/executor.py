@@ -59,7 +59,7 @@ class Executor:
         log_dir = f"{run_dir.url}/logs" if run_dir.storage.root else None
         self._run_dir = run_dir
         self._scheduler = scheduler
-        self._pools = [Pool(spec, run_dir.url, log_dir, cluster.runtime_env, run.max_failed_fraction) for spec in specs]
+        self._pools = [Pool(spec, run_dir, log_dir, cluster.runtime_env, run.max_failed_fraction) for spec in specs]
         self._run = run
         self._cluster = cluster
         self._lease = lease
@@ -421,6 +421,9 @@ class Executor:
                 self._book(timeout_s=0.2)
             except SynthgenError as failure:  # the run is ending anyway, and in order
                 logger.warning("while stopping: %s", failure)
+            except Exception as failure:  # Ray itself is gone, by the same signal: nothing more will come
+                logger.warning("while stopping: %s: %s", type(failure).__name__, failure)
+                break
             self._observe(self.snapshot())
         raise error
 

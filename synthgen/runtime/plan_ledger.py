@@ -17,7 +17,7 @@ from synthgen.config import ClusterConfig, Config
 from synthgen.errors import ConfigError
 from synthgen.flow import ResolvedStage, load_flow, resolve_flow
 from synthgen.ledger.ingest import PromptLedger, survey_prompts
-from synthgen.ledger.run_dir import RunDir
+from synthgen.ledger.run_dir import FIRST_CONTACT_S, RunDir
 from synthgen.planning import StageLedger
 from synthgen.planning.hardware import resolve_cluster
 from synthgen.prompts import PromptSource
@@ -39,7 +39,7 @@ def read_ledger(config: Config) -> dict[str, StageLedger]:
     Raises:
         ConfigError: the prompt source cannot be read.
     """
-    run_dir = RunDir(config.run.dir)
+    run_dir = RunDir(config.run.dir, min(config.storage.retry_s, FIRST_CONTACT_S))
     stages = resolve_flow(load_flow(config))
     survey = survey_prompts(run_dir, config, PromptSource(config.prompts).fingerprint())
     if survey is not None:
@@ -82,8 +82,11 @@ def read_calibration(
     run_dir: RunDir, stages: Sequence[ResolvedStage], cluster: ClusterConfig
 ) -> dict[str, StageCalibration]:
     """Return what `synthgen calibrate` measured for these stages; the speed is left out on another kind of GPU."""
-    stored = run_dir.read_json(CALIBRATION)
-    entries = {name: StageCalibration(**entry) for name, entry in (stored or {}).get("stages", {}).items()}
+    stored = run_dir.read_json(CALIBRATION, "stages") or {"stages": {}}
+    try:
+        entries = {name: StageCalibration(**entry) for name, entry in stored["stages"].items()}
+    except (TypeError, AttributeError):  # another file under its name: as good as none
+        entries = {}
     current = {stage.name: stage.fingerprint for stage in stages}
     gpu = resolve_cluster(cluster).gpu.name if entries else ""
     return {

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from synthgen.config import ModelConfig
+from synthgen.ledger.run_dir import RunDir
 from synthgen.runtime.replica import Place, Progress, Replica, ReplicaInfo
 from synthgen.runtime.scheduler import Task
 from synthgen.stages.base import StageFiles
@@ -93,7 +94,7 @@ class Pool:
     def __init__(
         self,
         spec: PoolSpec,
-        run_url: str,
+        run_dir: RunDir,
         log_dir: str | None,
         runtime_env: Mapping[str, Any],
         max_failed_fraction: float = 1.0,
@@ -107,7 +108,7 @@ class Pool:
         self.deaths_at: Counter[Place | None] = Counter()  # since the last commit from there
         self.deaths = 0
         self.finished: dict[str, Progress] = {}
-        self._run_url = run_url
+        self._run_dir = run_dir
         self._log_dir = log_dir
         self._max_failed_fraction = max_failed_fraction
         self._runtime_env = dict(runtime_env)
@@ -139,7 +140,7 @@ class Pool:
             )
         actor_class = ray.remote(Replica)
         actor: Any = actor_class.options(**options).remote(
-            self._run_url, spec.model, dict(spec.stages), log_path, name, self._max_failed_fraction
+            self._run_dir, spec.model, dict(spec.stages), log_path, name, self._max_failed_fraction
         )
         handle = ReplicaHandle(name, actor, actor.hello.remote(), actor.start.remote(), group)
         self.handles.append(handle)

@@ -137,7 +137,7 @@ class Replica:
 
     def __init__(
         self,
-        run_url: str,
+        run_dir: RunDir,
         model: ModelConfig,
         stages: Mapping[str, StageFiles],
         log_path: str | None,
@@ -146,7 +146,7 @@ class Replica:
     ) -> None:
         if log_path:
             _redirect_output(log_path)
-        self._run_dir = RunDir(run_url)
+        self._run_dir = run_dir
         self._stages = stages
         self._name = name
         self._engine: Engine = make_engine(model)

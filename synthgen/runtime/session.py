@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +11,10 @@ from typing import Any
 
 from synthgen.config import Config, EngineKind, ModelConfig
 from synthgen.config.saved import dump_config
-from synthgen.errors import RunFailedError, RunStoppedError, SynthgenError
+from synthgen.errors import RunFailedError, RunStoppedError, StorageError, SynthgenError
 from synthgen.flow import ResolvedStage, ship_pipeline
 from synthgen.ledger.lease import Lease
-from synthgen.ledger.run_dir import CorruptUnitError, RunDir, unit_path
+from synthgen.ledger.run_dir import FIRST_CONTACT_S, CorruptUnitError, RunDir, describe_os_error, unit_path
 from synthgen.ledger.sessions import SessionLog
 from synthgen.observe.metrics import RunMetrics
 from synthgen.observe.progress import ProgressView
@@ -27,6 +26,7 @@ from synthgen.runtime.pools import PoolSpec
 from synthgen.runtime.preflight import check_stages
 from synthgen.runtime.retries import take_back
 from synthgen.runtime.scheduler import Scheduler, StageNode
+from synthgen.runtime.signals import Signals
 
 logger = logging.getLogger(__name__)
 
@@ -49,26 +49,48 @@ class Session:
 
     def __init__(self, config: Config, *, quiet: bool = False) -> None:
         self.config = config
-        self.run_dir = RunDir(config.run.dir)
+        self.run_dir = RunDir(config.run.dir, config.storage.retry_s)
         self.view = ProgressView(self.run_dir, config.run.log_interval_s, quiet=quiet)
-        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Session:
-        self.run_dir.check_writable()
-        self.lease = Lease(self.run_dir.storage, self.config.run.lease_s)
-        self._stack.callback(self.lease.release)
-        self.run_dir.guard(self.lease.check)
-        self._stack.enter_context(_log_file(self.run_dir))
-        self._signals = self._stack.enter_context(_Signals())
+        with contextlib.ExitStack() as stack:
+            self._signals = stack.enter_context(Signals(self.config.run.grace_s, self._end_at_once))
+            self.run_dir.check_writable()
+            self._signals.check()
+            self.lease = Lease(self.run_dir.storage, self.config.run.lease_s, self.config.storage.retry_s)
+            stack.callback(self._release)
+            self.run_dir.guard(self._check_change, self._signals.check)
+            stack.enter_context(_log_file(self.run_dir))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        self._signals.answered()
+        asked = self._signals.asked
+        if isinstance(error, StorageError):  # it was waited for long enough
+            self.run_dir.storage = self.run_dir.storage.hurried(FIRST_CONTACT_S)
         try:
+            if asked is not None and isinstance(error, Exception) and error is not asked:
+                # What a signal reached beside us (Ray's processes, say) fails in ways of its own.
+                logger.warning("after %s: %s: %s", asked, type(error).__name__, error)
+                self._write_end(asked)
+                raise asked from error
             if isinstance(error, CorruptUnitError):
                 raise self._set_aside(error) from error
             self._write_end(error)
         finally:
             self._stack.close()
+
+    def _check_change(self) -> None:
+        self._signals.check()
+        self.lease.check()
+
+    def _release(self) -> None:
+        """Give the lease up. Where that fails it expires, and what went wrong before is the cause to be shown."""
+        try:
+            self.lease.release()
+        except (OSError, StorageError) as error:
+            logger.warning("the lease could not be given up, and ends in run.lease_s: %s", describe_os_error(error))
 
     def _set_aside(self, error: CorruptUnitError) -> RunFailedError:
         """Take a damaged file out of the ledger, and return the error that says so."""
@@ -80,9 +102,21 @@ class Session:
         return ended
 
     def _write_end(self, error: BaseException | None) -> None:
-        if isinstance(error, SynthgenError) and not self.lease.lost:
-            with contextlib.suppress(SynthgenError):  # the lease is lost now; the first error counts
-                self.view.write_status("stopped" if isinstance(error, RunStoppedError) else "failed", str(error))
+        """Write how the session ended, whatever ended it: a state file that says `running` for ever would be a lie."""
+        if error is None or self.lease.lost:
+            return
+        stopped = isinstance(error, RunStoppedError | KeyboardInterrupt)
+        message = str(error) if isinstance(error, SynthgenError) else f"{type(error).__name__}: {error}"
+        with contextlib.suppress(SynthgenError):  # the lease is lost now; the first error counts
+            self.view.write_status("stopped" if stopped else "failed", " ".join(message.split())[:2000])
+
+    def _end_at_once(self, number: int, line: str) -> None:
+        """Leave the run directory as a session does that ended in order, as far as that goes. Called in a thread."""
+        self._signals.answered()
+        with contextlib.suppress(Exception):
+            self.view.write_status("stopped", line)
+        with contextlib.suppress(Exception):
+            self.lease.release()
 
     def execute(self, stages: Sequence[ResolvedStage], plan: ClusterPlan, unit_rows: Sequence[int]) -> Execution:
         """Run what is not committed yet, and return what that took.
@@ -101,8 +135,14 @@ class Session:
         specs = pool_specs(plan, stages)
         log = SessionLog(self.run_dir, dump_config(config))
         with contextlib.ExitStack() as stack:
-            with self._signals.held():
-                stack.enter_context(connect_ray(config.cluster, cpus_needed=sum(spec.num_cpus for spec in specs)))
+            stack.enter_context(
+                connect_ray(
+                    config.cluster,
+                    cpus_needed=sum(spec.num_cpus for spec in specs),
+                    check=self._signals.check_and_keep,
+                    lease=self.lease,
+                )
+            )
             stack.enter_context(self.view.shown())
             ship_pipeline(config)
             metrics = RunMetrics(self.run_dir.url)
@@ -121,16 +161,16 @@ class Session:
                 lease=self.lease,
                 observe=observe,
             )
-            self._signals.forward_to(executor)
+            self._signals.forward_to(executor.stop)
             try:
                 replicas = executor.run()
             finally:
-                self._signals.forward_to(None)
                 for note in executor.notes:
                     if note not in notes:
                         print(f"synthgen: note: {note}", file=sys.stderr, flush=True)
                 notes = list(dict.fromkeys([*notes, *executor.notes]))
                 log.write(executor.snapshot().gpu_hours, executor.replica_report(), self.view.series, notes)
+                self._signals.forward_to(None)  # last: from here on a wish to stop forbids what is written
             return Execution(reused, replicas, executor.snapshot().gpu_hours)
 
 
@@ -197,63 +237,6 @@ def _serve_over_nodes(model: ModelConfig, nodes: int) -> ModelConfig:
     if nodes == 1 or model.engine is not EngineKind.vllm:
         return model
     return replace(model, engine_args={"distributed_executor_backend": "ray", **model.engine_args})
-
-
-class _Signals:
-    """SIGINT and SIGTERM end a run in order: the first asks the executor to stop, the second ends it at once."""
-
-    def __init__(self) -> None:
-        self._executor: Executor | None = None
-        self._held = False
-        self._asked: RunStoppedError | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(ValueError):  # not in the main thread: the caller handles signals
-                self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Let a signal that comes during the block end the run after it: Ray starts here, and swallows exceptions.
-
-        Ray also puts handlers of its own in place of ours, which raise SystemExit; ours are taken back.
-        """
-        self._held = True
-        try:
-            yield
-        except SystemExit as error:
-            self._asked = self._asked or _stopped_by(signal.SIGTERM)
-            raise self._asked from error
-        finally:
-            self._held = False
-            for number in self._previous:
-                signal.signal(number, self._handle)
-        if self._asked is not None:
-            raise self._asked
-
-    def forward_to(self, executor: Executor | None) -> None:
-        """Let signals stop `executor` from now on."""
-        self._executor = executor
-
-    def _handle(self, number: int, _: Any) -> None:
-        first, self._asked = self._asked is None, self._asked or _stopped_by(number)
-        if self._held:
-            return
-        if self._executor is None or not first:
-            raise self._asked
-        self._executor.stop(self._asked)
-
-
-def _stopped_by(number: int) -> RunStoppedError:
-    error = RunStoppedError(f"{signal.Signals(number).name} received")
-    error.exit_code = 128 + number
-    return error
 
 
 @contextlib.contextmanager

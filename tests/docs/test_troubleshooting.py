@@ -16,7 +16,10 @@ GAP = "…"
 VALUE = "\0"  # stands for what is filled in
 
 # Raised at users; other classes are for single rows (their reasons are listed) or for programming errors.
-SHOWN = {"ConfigError", "RunFailedError", "RunStoppedError", "PublishError", "MissingExtraError", "DoesNotFitError"}
+SHOWN = {
+    "ConfigError", "RunFailedError", "RunStoppedError", "PublishError", "StorageError",
+    "MissingExtraError", "DoesNotFitError",
+}  # fmt: skip
 
 
 def read_template(node: ast.expr) -> str | None:

@@ -223,7 +223,7 @@ def damage_empty(source: Source, path: str) -> None:
 
 
 def damage_half(source: Source, path: str) -> None:
-    data = source.run_dir.storage.read(path)
+    data = source.run_dir.read_or(b"", path)
     source.run_dir.storage.replace(path, data[: len(data) // 2])
 
 
@@ -354,7 +354,7 @@ def test_any_history_ends_with_every_prompt_once(tmp_path_factory: pytest.TempPa
         elif action == "unit_size":
             unit_size = amount
         elif action == "damage":
-            paths = source.run_dir.storage.list(PROMPTS)
+            paths = source.run_dir.storage.list(PROMPTS) or [MANIFEST]
             DAMAGES[amount % 4](source, paths[amount % len(paths)])
         elif action == "kill":
             _kill_while_it_grows(source, ingest, amount)

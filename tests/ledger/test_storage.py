@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from synthgen.errors import ConfigError
-from synthgen.ledger.lease import Lease
+from synthgen.ledger.lease import Lease, renew_record
 from synthgen.ledger.storage import LocalStorage, Storage, open_storage
 
 
@@ -112,24 +114,92 @@ def test_lease_refuses_a_second_driver_and_names_the_first(storage: Storage) -> 
 
 
 def test_lease_of_a_dead_holder_is_taken_over(storage: Storage) -> None:
-    import json
-    import socket
-
-    dead = {"host": socket.gethostname(), "pid": 2**22 + 1, "process_started_at": 0, "renewed_at": 1e12}
-    storage.create("lease.json", json.dumps(dead).encode())
+    lease = Lease(storage, 30)
+    dead = lease.record | {"pid": 2**22 + 1}  # the same boot and pid namespace: there is no such process
+    lease.release()
+    storage.replace("lease.json", json.dumps(dead).encode())
     Lease(storage, 30).release()
+
+
+def test_lease_of_a_reused_pid_is_taken_over(storage: Storage) -> None:
+    lease = Lease(storage, 30)
+    other = lease.record
+    lease.release()
+    storage.replace("lease.json", json.dumps(other | {"process_started_ticks": 1}).encode())
+    Lease(storage, 30).release()
+
+
+@pytest.mark.parametrize("place", ["boot_id", "pid_namespace"])
+def test_fresh_lease_from_another_container_of_the_same_host_name_is_respected(storage: Storage, place: str) -> None:
+    """Its pid means nothing here: pids are counted anew in every container, and on every machine."""
+    lease = Lease(storage, 30)
+    elsewhere = lease.record | {"pid": 2**22 + 1, place: "another"}
+    lease.release()
+    storage.replace("lease.json", json.dumps(elsewhere).encode())
+    with pytest.raises(ConfigError, match="in use by pid"):
+        Lease(storage, 30)
+
+
+def test_lease_on_this_machine_outlives_a_step_of_the_wall_clock(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = Lease(storage, 30)
+    now = time.time()
+    for step in (7200.0, -7200.0):
+        monkeypatch.setattr("synthgen.ledger.lease.time.time", lambda step=step: now + step)
+        with pytest.raises(ConfigError, match="in use by pid"):
+            Lease(storage, 30)
+    monkeypatch.undo()
+    lease.release()
+
+
+def test_lease_of_a_holder_on_another_machine_whose_clock_is_behind_is_respected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks silent by our clock, and renews while it is watched."""
+    storage = LocalStorage(tmp_path)
+    record = {"host": "elsewhere", "pid": 1, "token": "theirs", "renewed_at": time.time() - 7200}
+    storage.create("lease.json", json.dumps(record).encode())
+    reads = 0
+    read = storage.read
+
+    def read_while_it_renews(path: str) -> bytes:
+        nonlocal reads
+        reads += 1
+        if reads == 2:
+            storage.replace("lease.json", json.dumps(record | {"renewed_at": time.time() - 7100}).encode())
+        return read(path)
+
+    monkeypatch.setattr(storage, "read", read_while_it_renews)
+    with pytest.raises(ConfigError, match="pid 1 on elsewhere"):
+        Lease(storage, 3)
 
 
 def test_lease_of_a_silent_holder_on_another_host_is_taken_over(storage: Storage) -> None:
-    import json
-    import time
-
     alive = {"host": "elsewhere", "pid": 1, "renewed_at": time.time()}
     storage.create("lease.json", json.dumps(alive).encode())
     with pytest.raises(ConfigError, match="pid 1 on elsewhere"):
-        Lease(storage, 30)
+        Lease(storage, 3)
     storage.replace("lease.json", json.dumps(alive | {"renewed_at": time.time() - 31}).encode())
-    Lease(storage, 30).release()
+    Lease(storage, 3).release()
+
+
+@pytest.mark.parametrize("data", [b"", b"null", b'"text"', b"[1]", b'{"host": "x", "pid": null, "renewed_at": "no"}'])
+def test_lease_file_of_any_content_is_taken_over(tmp_path: Path, data: bytes) -> None:
+    storage = LocalStorage(tmp_path)
+    storage.replace("lease.json", data)
+    Lease(storage, 1).release()
+
+
+def test_lease_that_another_process_renewed_is_kept_and_given_up(storage: Storage) -> None:
+    lease = Lease(storage, 300)
+    assert renew_record(storage, lease.record)
+    lease._swap()
+    lease.check()
+    assert renew_record(storage, lease.record)
+    lease.release()
+    assert json.loads(storage.read("lease.json"))["released"]
+    assert not renew_record(storage, lease.record), "given up is given up"
 
 
 def test_lease_notices_that_it_was_taken_over(storage: Storage) -> None:

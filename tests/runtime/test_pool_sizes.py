@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from synthgen.config import ModelConfig
+from synthgen.ledger.run_dir import RunDir
 from synthgen.runtime.pool_sizes import STARVED_AFTER_S, adjust_pools
 from synthgen.runtime.pools import Pool, PoolSpec, ReplicaHandle
 from synthgen.runtime.scheduler import Scheduler, StageNode, Task
@@ -20,7 +21,7 @@ class FakePool(Pool):
     """A pool whose replicas are placed where there is room, and never run anything."""
 
     def __init__(self, name: str, replicas: int, *, room: bool = True, eager: bool = True) -> None:
-        super().__init__(PoolSpec(name, ModelConfig(), {}, replicas, eager=eager), "run", None, {})
+        super().__init__(PoolSpec(name, ModelConfig(), {}, replicas, eager=eager), RunDir("run"), None, {})
         self.room = room
         self.started = 0
 

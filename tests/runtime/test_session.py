@@ -11,37 +11,129 @@ from pathlib import Path
 import pytest
 
 from synthgen.config import Config
-from synthgen.errors import RunFailedError, RunStoppedError
+from synthgen.errors import ConfigError, RunFailedError, RunStoppedError
 from synthgen.ledger.lease import LEASE, Lease
 from synthgen.ledger.run_dir import RunDir
 from synthgen.ledger.storage import LocalStorage
-from synthgen.runtime.session import Session, _Signals
+from synthgen.runtime.session import Session
+from synthgen.runtime.signals import Signals
 
 
-def start_ray(signals: _Signals, reached: list[str], *, own_handler: bool) -> None:
-    """Receive SIGTERM where `ray.init` runs, with or without the handler that it installs."""
-    with signals.held():
-        if own_handler:
-            signal.signal(signal.SIGTERM, lambda number, _: exit(number))
+def no_words(number: int, line: str) -> None:
+    raise AssertionError(line)
+
+
+def test_signal_raises_only_where_it_is_asked_for() -> None:
+    with Signals(60.0, no_words) as signals:
+        signals.check()
         os.kill(os.getpid(), signal.SIGTERM)
-        reached.append("the end of ray.init")
-
-
-def test_signal_while_ray_starts_ends_the_run_after_it() -> None:
-    reached: list[str] = []
-    with _Signals() as signals, pytest.raises(RunStoppedError, match="SIGTERM received") as stopped:
-        start_ray(signals, reached, own_handler=False)
-    assert reached, "Ray would have swallowed the exception"
-    assert stopped.value.exit_code == 128 + signal.SIGTERM
-
-
-def test_handler_that_ray_installs_does_not_change_the_exit_status() -> None:
-    with _Signals() as signals:
-        with pytest.raises(RunStoppedError) as stopped:
-            start_ray(signals, [], own_handler=True)
+        assert signals.asked is not None
+        with pytest.raises(RunStoppedError, match="SIGTERM received") as stopped:
+            signals.check()
         assert stopped.value.exit_code == 128 + signal.SIGTERM
-        with pytest.raises(RunStoppedError):  # ours is back
-            os.kill(os.getpid(), signal.SIGINT)
+        signals.answered()
+        signals.check()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_signal_goes_to_the_executor_while_there_is_one() -> None:
+    told: list[RunStoppedError] = []
+    with Signals(60.0, no_words) as signals:
+        signals.forward_to(told.append)
+        os.kill(os.getpid(), signal.SIGHUP)
+        signals.check()
+        signals.forward_to(None)
+        with pytest.raises(RunStoppedError):
+            signals.check()
+    assert [error.exit_code for error in told] == [128 + signal.SIGHUP]
+
+
+def test_signal_that_came_before_the_executor_is_told_to_it() -> None:
+    told: list[RunStoppedError] = []
+    with Signals(60.0, no_words) as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        signals.forward_to(told.append)
+    assert [error.exit_code for error in told] == [128 + signal.SIGINT]
+
+
+def test_signal_that_was_ignored_stays_so() -> None:
+    """`nohup synthgen run …` outlives its terminal."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals(60.0, no_words) as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            signals.check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def make_config(directory: Path) -> Config:
+    config = Config()
+    config.run.dir = str(directory / "run")
+    return config
+
+
+def test_signal_while_a_unit_is_decoded_leaves_the_unit_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    RunDir(str(tmp_path / "run")).commit_unit("stages/x-1", 0, pa.table({"prompt_id": ["a"]}))
+    read_table = pq.read_table
+
+    def read_and_be_stopped(*args: object, **kwargs: object) -> pa.Table:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return read_table(*args, **kwargs)
+
+    monkeypatch.setattr("synthgen.ledger.run_dir.pq.read_table", read_and_be_stopped)
+
+    def read_twice(session: Session) -> None:
+        session.run_dir.read_unit("stages/x-1", 0)
+        session.run_dir.read_unit("stages/x-1", 0)
+
+    with pytest.raises(RunStoppedError), Session(make_config(tmp_path), quiet=True) as session:
+        read_twice(session)
+    assert not (tmp_path / "run/failures").exists()
+    assert (tmp_path / "run/stages/x-1/unit-000000.parquet").exists()
+    assert RunDir(str(tmp_path / "run")).read_json("status.json")["state"] == "stopped"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ZeroDivisionError("a bug"), KeyError("x")])
+def test_state_says_how_the_session_ended_whatever_ended_it(tmp_path: Path, error: Exception) -> None:
+
+    def export(session: Session) -> None:
+        session.view.write_status("exporting")
+        raise error
+
+    with pytest.raises(type(error)), Session(make_config(tmp_path), quiet=True) as session:
+        export(session)
+    status = RunDir(str(tmp_path / "run")).read_json("status.json")
+    assert status["state"] == "failed"
+    assert type(error).__name__ in status["message"]
+    assert json.loads((tmp_path / "run" / LEASE).read_text())["released"]
+
+
+def test_first_cause_is_shown_and_not_the_failure_of_the_clean_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bool:
+        raise OSError(5, "Input/output error")
+
+    def export() -> None:
+        monkeypatch.setattr(LocalStorage, "swap", fail)
+        raise RunFailedError("the cause")
+
+    with pytest.raises(RunFailedError, match="the cause"), Session(make_config(tmp_path), quiet=True):
+        export()
+
+
+def test_second_driver_leaves_the_status_of_the_first_alone(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    with Session(config, quiet=True) as first:
+        first.view.write_status("exporting")
+        before = (tmp_path / "run/status.json").read_bytes()
+        with pytest.raises(ConfigError, match="in use by pid"), Session(config, quiet=True):
+            pass
+        assert (tmp_path / "run/status.json").read_bytes() == before
 
 
 def take_over(run_dir: Path) -> None:
@@ -65,7 +157,7 @@ def test_driver_that_slept_through_a_takeover_changes_nothing(tmp_path: Path, mo
     with pytest.raises(RunFailedError, match="taken over by another driver"):
         export()
     assert (tmp_path / "run/dataset/data/train.parquet").read_bytes() == b"mine"
-    assert RunDir(str(tmp_path / "run")).read_json("status.json") == {}
+    assert RunDir(str(tmp_path / "run")).read_json("status.json") is None
     assert json.loads((tmp_path / "run" / LEASE).read_text())["token"] == "other"
 
 

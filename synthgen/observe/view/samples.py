@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.ledger.run_dir import RunDir
+from synthgen.ledger.run_dir import RunDir, describe_os_error
+
+logger = logging.getLogger(__name__)
 
 DATA = "dataset/data/"
 GENERATIONS = "dataset/generations/"
@@ -29,8 +32,17 @@ def sample_pairs(run_dir: RunDir, limit: int = 300, seed: int = 0) -> list[dict[
     """Return up to `limit` rows of the data set's first shard, in the shard's order; the same for the same `seed`.
 
     Pairs have the columns of PAIR_COLUMNS, and as `chosen_judgements` and `rejected_judgements` what the judge said of
-    the two completions. Rows of a task have all of its columns. The list is empty where there is no row.
+    the two completions. Rows of a task have all of its columns. The list is empty where there is no row, or where the
+    shard is damaged: the page says what it can, and whoever reads the data set itself says what is wrong with it.
     """
+    try:
+        return _sample_pairs(run_dir, limit, seed)
+    except (pa.ArrowInvalid, pa.ArrowKeyError, FileNotFoundError, KeyError, OSError) as error:
+        logger.warning("%s/dataset is not whole, so the page has no samples: %s", run_dir.url, describe_os_error(error))
+        return []
+
+
+def _sample_pairs(run_dir: RunDir, limit: int, seed: int) -> list[dict[str, Any]]:
     for path in run_dir.storage.list(DATA.rstrip("/")):
         if not path.endswith(".parquet"):
             continue
