@@ -18,9 +18,9 @@ PHASES = (
     (re.compile(r"Starting to load model"), "weights"),
     (re.compile(r"Loading \w+ checkpoint shards:\s+(\d+)%"), "weights"),
     (re.compile(r"Loading weights took"), "preparing the weights"),
-    (re.compile(r"[Cc]ompil\w+ (a |the )?(graph|range)|torch\.compile|Dynamo"), "compilation"),
+    (re.compile(r"[Cc]ompil\w+ (a |the )?(graph|range)|torch\.compile|Dynamo|for the compilation"), "compilation"),
     (re.compile(r"Capturing CUDA graph"), "CUDA graphs"),
-    (re.compile(r"Warming up model|KV cache size"), "warm-up"),
+    (re.compile(r"Warming up model(?! for the comp)|KV cache size"), "warm-up"),
 )  # fmt: skip
 """What a line of vLLM 0.32's log says of the phase that begins with it; the last that matches counts."""
 NOISE = re.compile(r"Initializing a V1 LLM engine|disabling torch\.compile|Enforce eager")

@@ -128,6 +128,7 @@ def test_loading_watch_reads_phases_from_the_log(tmp_path: Path) -> None:
         "INFO [default_loader.py:501] Loading weights took 0.24 seconds": "preparing the weights",
         "WARNING Enforce eager set, disabling torch.compile, CUDAGraphs": "preparing the weights",
         "INFO [backends.py:1] Compiling a graph for compile range (1, 8192) takes 4 s": "compilation",
+        "INFO [cpu_model_runner.py:87] Warming up model for the compilation...": "compilation",
         "INFO [kv_cache_utils.py:2327] CPU KV cache size: 46,592 tokens": "warm-up",
     }
     for line, phase in said.items():
