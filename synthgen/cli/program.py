@@ -22,7 +22,7 @@ commands
   status      progress of a run, from any machine that sees its directory (run_dir=...)
   report      the report and the trust report of a run (run_dir=...)
   publish     the dataset to the Hugging Face Hub (run_dir=... publish.repo_id=org/name)
-  models      the model catalog
+  models      the model catalog; the formats of one model that fit: model=... cluster=...
   judge-eval  the judge against a labelled preference file (data=...)
   calibrate   measure a few units and use the figures for plan
   doctor      what this machine or cluster can run

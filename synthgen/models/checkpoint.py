@@ -37,15 +37,20 @@ def resolve_architecture(model: ModelConfig) -> Architecture:
 
 
 def _read_config(model: ModelConfig) -> tuple[str, Mapping[str, Any]]:
+    from synthgen.models.gguf import describe_config, find_gguf, serves_files
+
     model_id = model.id
+    source = find_gguf(model)
+    if source is not None:
+        return model_id, describe_config(source.read_header(), as_file=serves_files())
     if model_id in (MISSING, ""):
         raise ConfigError(
             "model.id is not set; give a Hub id or a directory, such as generators.main.model.id=org/name"
         )
     if model_id.startswith("builtin:"):
-        from synthgen.models.tiny import ensure_builtin_model
+        from synthgen.models.locate import ensure_builtin
 
-        path = ensure_builtin_model(model_id) / "config.json"
+        path = ensure_builtin(model_id) / "config.json"
     elif "://" in model_id:
         return _read_remote(model_id)
     elif Path(model_id).expanduser().is_dir():
@@ -87,16 +92,14 @@ def _fetch_from_hub(model: ModelConfig) -> Path:
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
-    repo, _, kind = model.id.partition(":")
-    if kind:
-        raise ConfigError(f"model.id={model.id}: a GGUF file has no config.json; {_GIVE_NUMBERS}")
+    repo = model.id
     if repo.count("/") != 1:
         raise ConfigError(f"model.id={model.id} is neither a Hub id (org/name) nor a directory")
     try:
         cached = try_to_load_from_cache(repo, "config.json", revision=model.revision)
         if isinstance(cached, str):
             return Path(cached)
-        _check_reachable(constants.ENDPOINT, model.id)
+        check_reachable(constants.ENDPOINT, model.id)
         return Path(hf_hub_download(repo, "config.json", revision=model.revision))
     except GatedRepoError as error:
         raise ConfigError(
@@ -112,7 +115,7 @@ def _fetch_from_hub(model: ModelConfig) -> Path:
         ) from error
 
 
-def _check_reachable(endpoint: str, model_id: str) -> None:
+def check_reachable(endpoint: str, model_id: str) -> None:
     """Fail at once on a machine without a network: the Hub's client would try for half a minute."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return
