@@ -33,9 +33,9 @@ LOSSES = {
     "": Loss(0, "none: the weights as published"),
     "fp8": Loss(0, f"none that was found ({STUDY})"),
     "int8": Loss(1, f"1 to 3% of the scores, if well calibrated ({STUDY})"),
-    "int4": Loss(1, f"like INT8: 1 to 3% of the scores ({STUDY})"),
+    "int4": Loss(1, f"about that of INT8 ({STUDY})"),
     "mxfp4": Loss(0, "none: the weights as published"),
-    "gguf": Loss(2, "Q4_K_M: perplexity +0.18 on Llama 3 8B (llama.cpp, llama-quantize --help)"),
+    "gguf": Loss(2, "Q4_K_M: perplexity 8.02 for 7.93 on Qwen2 7B (card of Qwen2-7B-Instruct-GGUF)"),
     "nf4": Loss(2, "not known here"),
 }
 
