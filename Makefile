@@ -1,22 +1,14 @@
 # Every target sets up what it needs; `make` alone lists them.
-#   MODEL=<catalog name, Hub id or directory>   what `make demo` generates and judges with (default: tiny)
-#   ARGS="…"                                    more overrides for demo, more options for test, bench, chaos, lock
-#   PYTHON=/path/to/python3.11                  which interpreter .venv is made from
+#   MODEL=<catalog name, Hub id, directory, .gguf file>   what `make demo` generates and judges with (default: SmolLM2)
+#   ARGS="…"                                              more overrides for demo, more options for test, bench, chaos, lock
+#   PYTHON=/path/to/python3.11                            which interpreter .venv is made from
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY = "$$(readlink -f .venv)/bin/python" # .venv is a link where the path of the checkout holds spaces
 KIND ?=
-MODEL ?= tiny
+MODEL ?=
 ARGS ?=
-
-# A slash marks a Hub id or a directory; the catalog entry `hub` serves any of them.
-ifneq (,$(findstring /,$(MODEL)))
-  demo_model = model@generators.main.model=hub 'generators.main.model.id="$(MODEL)"' \
-               model@judge.model=hub 'judge.model.id="$(MODEL)"'
-else
-  demo_model = 'model@generators.main.model=$(MODEL)' 'model@judge.model=$(MODEL)'
-endif
 
 .PHONY: help setup demo test check format bench chaos lock wheel clean distclean
 
@@ -27,7 +19,7 @@ setup: ## make .venv from the lock (KIND=cpu or gpu); nothing to do when it is t
 	@PYTHON='$(PYTHON)' requirements/install.sh $(KIND)
 
 demo: setup ## run the whole pipeline on this machine: prompts in, preference data set out
-	@.venv/bin/synthgen run experiment=demo run.dir=runs/demo $(demo_model) $(ARGS)
+	@.venv/bin/synthgen run experiment=demo run.dir=runs/demo $(if $(MODEL),'model=$(MODEL)') $(ARGS)
 
 test: setup ## run the tests
 	@$(PY) -m pytest $(ARGS)

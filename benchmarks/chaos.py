@@ -49,7 +49,7 @@ ECHO = (
     "experiment=echo", "prompts.limit=160", "judge.canary_fraction=0.1", "cluster.stall_timeout_s=6",
     "generators.main.model.echo.tokens_per_s=40", "judge.model.echo.tokens_per_s=40",
 )  # fmt: skip
-TINY = ("experiment=demo", "prompts.limit=64", "cluster.num_cpus=4", "cluster.stall_timeout_s=45")
+TINY = ("experiment=tiny", "prompts.limit=64", "cluster.num_cpus=4", "cluster.stall_timeout_s=45")
 TWO_PROCESSES = ("generators.main.model.tensor_parallel_size=2", "judge.model.tensor_parallel_size=2")
 
 SETUPS = {

@@ -39,10 +39,10 @@ class RawEngine:
 
         from synthgen.engines.vllm_args import make_engine_args
         from synthgen.engines.vllm_setup import configure_vllm
-        from synthgen.models.tiny import ensure_builtin_model
+        from synthgen.models.locate import ensure_builtin
 
         configure_vllm(self._model, None)  # sets the environment
-        path = str(ensure_builtin_model(self._model.id)) if self._model.id.startswith("builtin:") else self._model.id
+        path = str(ensure_builtin(self._model.id)) if self._model.id.startswith("builtin:") else self._model.id
         args = make_engine_args(self._model, path=path, on_cpu=True, context_length=self._model.max_model_len)
         del args["enable_log_requests"]  # of the asynchronous engine only
         self._llm = LLM(**args)

@@ -33,7 +33,7 @@ def make_config(directory: Path, prompts: int, *overrides: str) -> Config:
         write_prompts(source, prompts)
     return compose_config(
         [
-            "experiment=demo",
+            "experiment=tiny",
             f"run.dir={directory}",
             f"prompts.path={source}",
             "run.unit_size=64",

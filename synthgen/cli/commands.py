@@ -15,9 +15,10 @@ def run_run(overrides: Sequence[str], config_dir: str | None) -> int:
     from rich.console import Console
 
     from synthgen.observe.report import summarise
+    from synthgen.runtime.prepare import prepare_models
     from synthgen.runtime.run import run
 
-    report = run(config)
+    report = run(prepare_models(config))
     url = report["run_dir"]
     paths = [("dataset", f"{url}/dataset"), ("report", f"{url}/report.html"), ("logs", f"{url}/logs")]
     Console(soft_wrap=False).print(summarise(report, paths))
@@ -49,9 +50,10 @@ def run_preview(overrides: Sequence[str], config_dir: str | None) -> int:
     config = compose_config(overrides, config_dir)
     from rich.console import Console
 
+    from synthgen.runtime.prepare import prepare_models
     from synthgen.runtime.preview import make_preview, render_preview, write_preview
 
-    preview = make_preview(config)
+    preview = make_preview(prepare_models(config))
     console = Console()
     console.print(render_preview(preview, console.width))
     if config.preview.html:
@@ -61,12 +63,19 @@ def run_preview(overrides: Sequence[str], config_dir: str | None) -> int:
 
 
 def run_models(overrides: Sequence[str], config_dir: str | None) -> int:
-    """Print the model catalog."""
+    """Print the model catalog, or with `model=<name> cluster=<preset>` the formats of one model that fit there."""
     from synthgen.config.resources import project_path
     from synthgen.planning import format_models, list_models
 
-    if overrides:
-        raise ConfigError(f"models takes no overrides, but got {overrides[0]!r}")
+    name, rest = take_value(overrides, "model")
+    if name is not None:
+        from synthgen.planning.formats import format_choices, list_formats
+
+        cluster = compose_config(["experiment=echo", *rest], config_dir).cluster
+        print(format_choices(list_formats(name, cluster), cluster.name))
+        return 0
+    if rest:
+        raise ConfigError(f"models takes model=<name> and cluster=<preset>, but got {rest[0]!r}")
     print(format_models(list_models(project_path("conf"))))
     return 0
 
@@ -139,10 +148,11 @@ def run_judge_eval(overrides: Sequence[str], config_dir: str | None) -> int:
         print(format_eval(evaluate(labelled, judgements_from_texts(labelled, recorded, key="recorded"))))
         return 0
     from synthgen.runtime.judge_eval import run_judge_eval
+    from synthgen.runtime.prepare import prepare_models
 
     chosen = any(override.startswith("experiment=") for override in rest)
     config = compose_config(rest if chosen else ["experiment=judge_eval", *rest], config_dir, judge_only=True)
-    print(format_eval(run_judge_eval(config, data)))
+    print(format_eval(run_judge_eval(prepare_models(config), data)))
     return 0
 
 
@@ -150,8 +160,9 @@ def run_calibrate(overrides: Sequence[str], config_dir: str | None) -> int:
     """Measure some units of the configured flow, for `plan` to use, and print the figures."""
     config = compose_config(overrides, config_dir)
     from synthgen.runtime.calibrate import calibrate, format_calibration
+    from synthgen.runtime.prepare import prepare_models
 
-    print(format_calibration(calibrate(config), config.run.dir))
+    print(format_calibration(calibrate(prepare_models(config)), config.run.dir))
     return 0
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from synthgen import __version__
-from synthgen.errors import ConfigError, RunStoppedError, SynthgenError
+from synthgen.errors import ConfigError, RunStoppedError, SynthgenError, one_line
 
 HELP = """\
 synthgen: preference data from open models on your own GPUs
@@ -22,7 +22,7 @@ commands
   status      progress of a run, from any machine that sees its directory (run_dir=...)
   report      the report and the trust report of a run (run_dir=...)
   publish     the dataset to the Hugging Face Hub (run_dir=... publish.repo_id=org/name)
-  models      the model catalog
+  models      the model catalog; the formats of one model that fit: model=... cluster=...
   judge-eval  the judge against a labelled preference file (data=...)
   calibrate   measure a few units and use the figures for plan
   doctor      what this machine or cluster can run
@@ -93,7 +93,7 @@ def run_command(arguments: list[str]) -> int:
         if show_traceback:
             raise
         kind = type(error).__name__
-        print(f"synthgen: unexpected {kind}: {_one_line(error)} (--traceback shows where)", file=sys.stderr)
+        print(f"synthgen: unexpected {kind}: {_printable(error)} (--traceback shows where)", file=sys.stderr)
         return 1
 
 
@@ -115,14 +115,14 @@ def _fail(error: SynthgenError, show_traceback: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    print(f"synthgen: {_one_line(error)}", file=sys.stderr)
+    print(f"synthgen: {_printable(error)}", file=sys.stderr)
     if isinstance(error, RunStoppedError):
         print("synthgen: what was committed is kept; the same command goes on from it", file=sys.stderr)
     return error.exit_code
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+def _printable(error: BaseException) -> str:
+    text = one_line(error, 2000)
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)[:2000]
 
 

@@ -47,6 +47,7 @@ def compose_tree(overrides: Sequence[str], config_dir: str | None = None) -> Any
     GlobalHydra.instance().clear()
     if not any(override.startswith("experiment=") for override in overrides):
         overrides = [*_default_experiment(overrides), *overrides]
+    overrides = [part for override in overrides for part in _expand_model(override, overrides)]
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     try:
         with initialize_config_dir(config_dir=str(project_path("conf")), version_base="1.3"):
@@ -93,6 +94,22 @@ def _default_experiment(overrides: Sequence[str]) -> list[str]:
     chosen = [value for key, _, value in (override.partition("=") for override in overrides) if key == "pipeline"]
     directory = project_path("conf") / "experiment"
     return [f"experiment={name}" for name in chosen[-1:] if (directory / f"{name}.yaml").is_file()]
+
+
+def _expand_model(override: str, overrides: Sequence[str]) -> list[str]:
+    """Return what `model=<name>` stands for: that model in every place of the pipeline.
+
+    A slash, a colon or `.gguf` marks a Hub id, a directory or a file, which the catalog's entry `hub` serves.
+    """
+    key, given, value = override.partition("=")
+    if key != "model" or not given:
+        return [override]
+    value = value.strip("'\"")
+    places = ["task.model"] if "pipeline=task" in overrides else ["generators.main.model", "judge.model"]
+    if not re.search(r"[/:]|\.gguf$", value):
+        return [f"model@{place}={value}" for place in places]
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+    return [part for place in places for part in (f"model@{place}=hub", f'{place}.id="{quoted}"')]
 
 
 def _load_aspects(config: Config, config_dir: str | None) -> None:

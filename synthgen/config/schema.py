@@ -97,10 +97,13 @@ class ModelConfig:
     """One entry of the catalog (`conf/model/`): a checkpoint and how to serve it."""
 
     name: str = ""  # catalog name; empty: no model is chosen
-    id: str = ""  # Hub id, local directory, object-store URL, or `builtin:tiny`
+    id: str = ""  # Hub id, local directory, `.gguf` file, object-store URL, or `builtin:tiny`, `builtin:smollm2`
+    gguf_file: str | None = None  # which GGUF file of the Hub repository or directory; null: none, or as `id` says
     revision: str | None = None  # Hub commit, tag or branch
     engine: EngineKind = EngineKind.vllm  # what serves it
     license: str = "unknown"  # SPDX id or the Hub's licence name
+    provenance: str | None = None  # where the weights come from, for the card; null: `id` says it
+    fallback: str | None = None  # catalog name to take where a built-in model cannot be fetched; null: stop
     gated: bool = False  # whether the Hub asks to accept terms first
     chat_template: str | None = None  # Jinja text; null: the tokenizer's own
     quantization: str | None = None  # null: as the checkpoint says

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from synthgen.records import Completion, Request, RequestFailure
 
@@ -24,6 +24,31 @@ class EngineInfo:
     context_length: int | None
     kv_cache_tokens: int | None
     details: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """What an engine has in hand at one moment.
+
+    Attributes:
+        tokens: each request in flight, and the output tokens of all of its samples so far.
+        running, waiting: sequences that the model works on, and those that wait for their first token.
+        kv_cache_share: of the KV cache's tokens that the running sequences hold, 0..1; beginnings that they share count
+            for each, so it is an upper bound. None: the engine does not say.
+    """
+
+    tokens: Sequence[tuple[Request, int]]
+    running: int
+    waiting: int
+    kv_cache_share: float | None = None
+
+
+@runtime_checkable
+class TellsLoad(Protocol):
+    """An engine that knows the tokens in flight. Others count them when a request ends."""
+
+    def load(self) -> EngineLoad:
+        """Return what is in hand; called every few seconds, on the event loop."""
 
 
 class Engine(Protocol):

@@ -85,10 +85,11 @@ def find_file(model: ModelConfig, name: str) -> Path | None:
     """Return a file of the checkpoint's tokenizer, where it is on this machine."""
     source = model.tokenizer or model.id
     if source.startswith("builtin:"):
-        from synthgen.models.tiny import ensure_builtin_model
+        from synthgen.models.locate import find_builtin
 
-        return _if_file(ensure_builtin_model(source) / name)
-    if "://" in source:
+        directory = find_builtin(source)
+        return None if directory is None else _if_file(directory / name)
+    if ":" in source or source.endswith(".gguf"):  # a URL, or a GGUF file, which holds its own
         return None
     directory = Path(source).expanduser()
     if directory.is_dir():

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from synthgen.config import ModelConfig
-from synthgen.engines.base import EngineInfo
+from synthgen.engines.base import EngineInfo, EngineLoad
 from synthgen.engines.choices import ChoiceTokens, find_choice_tokens
 from synthgen.engines.prompts import PromptEncoder
 from synthgen.engines.vllm_requests import make_sampling_params, read_completions
-from synthgen.engines.vllm_setup import configure_vllm, describe_engine, first_line
+from synthgen.engines.vllm_setup import configure_vllm, describe_engine
 from synthgen.engines.watchdog import Watchdog
-from synthgen.errors import ConfigError, EngineDeadError, RequestError
+from synthgen.errors import ConfigError, EngineDeadError, RequestError, one_line
 from synthgen.records import Completion, Request, RequestFailure
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class VllmEngine:
         self._context_length = 0
         self._closed = False
         self._waiting: set[RequestOutputCollector] = set()
+        self._requests: dict[str, Request] = {}  # in flight, by vLLM's own id
+        self._kv_cache_tokens: int | None = None
         self._watchdog: Watchdog | None = None
 
     async def start(self) -> EngineInfo:
@@ -72,7 +74,7 @@ class VllmEngine:
         except Exception as error:
             await self.close()
             raise ConfigError(
-                f"model.lora={self._model.lora} cannot be loaded into {self._model.id}: {first_line(error)}; "
+                f"model.lora={self._model.lora} cannot be loaded into {self._model.id}: {one_line(error)}; "
                 "take an adapter that was made for this model"
             ) from error
 
@@ -114,6 +116,7 @@ class VllmEngine:
         # vLLM reports the cached tokens of the sample that ends last, which finds the prompt cached by the first.
         first_sample = engine.output_processor.request_states.get(f"0_{collector.request_id}")
         self._waiting.add(collector)
+        self._requests[collector.request_id] = request
         try:
             output = await collector.get()
         except asyncio.CancelledError:
@@ -125,6 +128,7 @@ class VllmEngine:
             raise EngineDeadError(f"the vLLM engine of {self._model.name} died: {error}") from error
         finally:
             self._waiting.discard(collector)
+            self._requests.pop(collector.request_id, None)
         decode = None if self._decoder is None else self._decode
         cached = output.num_cached_tokens if first_sample is None else first_sample.num_cached_tokens
         return read_completions(cast("RequestOutput", output), cached or 0, tokens, decode, detokenized=detokenize)
@@ -136,6 +140,32 @@ class VllmEngine:
             return 0
         states = list(engine.output_processor.request_states.values())
         return sum(state.detokenizer.num_output_tokens() for state in states if state.detokenizer is not None)
+
+    def load(self) -> EngineLoad:
+        """Return the tokens of every request in flight, samples that have ended included. See `Engine`."""
+        engine = self._engine
+        if engine is None:
+            return EngineLoad((), 0, 0)
+        tokens = dict.fromkeys(self._requests, 0)
+        running = held = 0
+        parents = {}
+        states = list(engine.output_processor.request_states.values())
+        for state in states:
+            made = state.detokenizer.num_output_tokens() if state.detokenizer is not None else 0
+            if not state.is_prefilling:
+                running += 1
+                held += state.prompt_len + made
+            if state.parent_req is not None:
+                parents[state.parent_req.request_id] = state.parent_req
+            key = state.request_id if state.parent_req is None else state.parent_req.request_id
+            if key in tokens:
+                tokens[key] += made
+        for key, parent in parents.items():
+            if key in tokens:
+                tokens[key] += sum(len(sample.token_ids) for sample in parent.output_aggregator if sample is not None)
+        share = min(1.0, held / self._kv_cache_tokens) if self._kv_cache_tokens else None
+        found = [(self._requests[key], made) for key, made in tokens.items()]
+        return EngineLoad(found, running, len(states) - running, share)
 
     async def close(self) -> None:
         """End vLLM's processes. Requests that still wait get EngineDeadError."""
@@ -172,6 +202,7 @@ class VllmEngine:
         if self._encoder.folds_system:
             info.details["system_messages"] = "in the user turn"
         self._context_length = info.context_length or 0
+        self._kv_cache_tokens = info.kv_cache_tokens
         return info
 
     def _launch(self, config: VllmConfig) -> AsyncLLM:
@@ -187,7 +218,7 @@ class VllmEngine:
             if self._watchdog is not None:
                 self._watchdog.release()
             raise EngineDeadError(
-                f"vLLM could not load {self._model.id}: {first_line(error)} (the cause is in its log)"
+                f"vLLM could not load {self._model.id}: {one_line(error)} (the cause is in its log)"
             ) from error
 
     def _decode(self, ids: Sequence[int]) -> str:

@@ -32,6 +32,9 @@ GPU_ONLY_QUANTIZATIONS = (
 QUIET_ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 """Usage statistics off; a value that the user has set stays."""
 
+PATIENT_ENVIRONMENT = {"VLLM_REGEX_COMPILATION_TIMEOUT_S": "60"}
+"""vLLM gives a grammar 5 s to be compiled, against hostile patterns. Ours are not, and a busy machine takes longer."""
+
 
 def make_engine_args(
     model: ModelConfig,

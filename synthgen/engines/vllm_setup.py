@@ -11,14 +11,15 @@ from synthgen.config import ModelConfig
 from synthgen.engines.adapters import fit_rank, read_adapter_config
 from synthgen.engines.base import EngineInfo
 from synthgen.engines.vllm_args import (
+    PATIENT_ENVIRONMENT,
     QUIET_ENVIRONMENT,
     check_catalog_entry,
     check_checkpoint,
     make_cpu_environment,
     make_engine_args,
 )
-from synthgen.errors import ConfigError, MissingExtraError, install_command
-from synthgen.models.tiny import ensure_builtin_model
+from synthgen.errors import ConfigError, MissingExtraError, install_command, one_line
+from synthgen.models.locate import locate_checkpoint
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -37,17 +38,17 @@ def configure_vllm(model: ModelConfig, distributed_executor_backend: str | None)
     check_catalog_entry(model)
     if importlib.util.find_spec("vllm") is None:
         raise MissingExtraError("vllm", "gpu" if Path("/dev/nvidiactl").exists() else "cpu")
-    _set_defaults(QUIET_ENVIRONMENT)  # before the import, which reads it
+    _set_defaults({**QUIET_ENVIRONMENT, **PATIENT_ENVIRONMENT})  # before the import, which reads it
     on_cpu = _detect_cpu(model)
     if on_cpu:
         _set_cpu_environment(model.tensor_parallel_size or 1)
         if os.environ["VLLM_CPU_OMP_THREADS_BIND"] != "nobind":  # the user's choice, which only `mp` carries out
             distributed_executor_backend = distributed_executor_backend or "mp"
-    path = str(ensure_builtin_model(model.id)) if model.id.startswith("builtin:") else model.id
+    path = locate_checkpoint(model)
     try:
         return _resolve(model, path, on_cpu, distributed_executor_backend)
     except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
-        raise ConfigError(f"model.id={model.id} cannot be served: {first_line(error)}") from error
+        raise ConfigError(f"model.id={model.id} cannot be served: {one_line(error)}") from error
 
 
 def describe_engine(config: VllmConfig) -> EngineInfo:
@@ -72,11 +73,6 @@ def describe_engine(config: VllmConfig) -> EngineInfo:
             "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
         },
     )
-
-
-def first_line(error: BaseException) -> str:
-    """Return an error's message in one line (pydantic's say what is wrong in the third)."""
-    return " ".join(str(error).split())[:400] or type(error).__name__
 
 
 def _resolve(model: ModelConfig, path: str, on_cpu: bool, backend: str | None) -> VllmConfig:

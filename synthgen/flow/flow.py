@@ -126,6 +126,8 @@ def model_fields(model: ModelConfig) -> Mapping[str, Any]:
     fields: dict[str, Any] = {key: getattr(model, key) for key in FINGERPRINTED_MODEL_FIELDS}
     fields["engine"] = model.engine.value
     fields["engine_args"] = model.engine_args
+    if model.gguf_file is not None:  # absent in earlier versions, whose units stay valid
+        fields["gguf_file"] = model.gguf_file
     if model.engine is EngineKind.echo:
         echo = asdict(model.echo)
         fields["echo"] = {key: echo[key] for key in ("output_tokens", "long_tail", "judge")}

@@ -3,5 +3,16 @@
 Knows nothing of the cluster.
 """
 
-PUBLIC = ("architecture", "checkpoint", "dequantize", "quantization", "tensors", "tiny")
+PUBLIC = (
+    "architecture",
+    "checkpoint",
+    "dequantize",
+    "gguf",
+    "locate",
+    "quantization",
+    "smollm2",
+    "steps",
+    "tensors",
+    "tiny",
+)
 IMPORTS = ("config",)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthgen.errors import ConfigError
+from synthgen.models.cache import find_cache, make_once
 from synthgen.models.tiny_tokenizer import BOS, EOT, VOCAB_SIZE, train_tokenizer, write_tokenizer_config
 from synthgen.models.tiny_weights import Shape, make_weights
 
@@ -48,43 +47,24 @@ def ensure_tiny_model(cache_dir: Path | None = None) -> Path:
     return ensure_builtin_model("builtin:tiny", cache_dir)
 
 
-def ensure_builtin_model(model_id: str, cache_dir: Path | None = None) -> Path:
-    """Return the directory of a built-in checkpoint, made now if it is not there yet (about a second).
+def ensure_builtin_model(model_id: str, cache_dir: Path | None = None, known: Collection[str] | None = None) -> Path:
+    """Return the directory of a random checkpoint, made now if it is not there yet (about a second).
 
     Args:
         model_id: a key of BUILTIN_MODELS.
+        known: every built-in id, for the error.
         cache_dir: where to keep it; None: $XDG_CACHE_HOME/synthgen, or ~/.cache/synthgen.
 
-    Safe under concurrent callers: each builds beside the final place, and the first to rename wins.
+    Safe under concurrent callers (`make_once`).
 
     Raises:
         ConfigError: there is no such model, or the cache directory cannot be written.
     """
     recipe = BUILTIN_MODELS.get(model_id)
     if recipe is None:
-        raise ConfigError(f"model.id={model_id} is not built in; try one of: {', '.join(BUILTIN_MODELS)}")
-    cache_dir = cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "synthgen"
-    target = cache_dir / f"{model_id.removeprefix('builtin:')}-{_hash_sources()}"
-    if target.is_dir():
-        return target
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=cache_dir))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write to {cache_dir} ({error.strerror}); set XDG_CACHE_HOME to a directory that you can write to"
-        ) from error
-    try:
-        _write_checkpoint(scratch, recipe)
-        scratch.chmod(0o755)
-        try:
-            scratch.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return target
+        raise ConfigError(f"model.id={model_id} is not built in; try one of: {', '.join(known or BUILTIN_MODELS)}")
+    target = find_cache(cache_dir) / f"{model_id.removeprefix('builtin:')}-{_hash_sources()}"
+    return make_once(target, lambda directory: _write_checkpoint(directory, recipe))
 
 
 def _hash_sources() -> str:

@@ -1,7 +1,7 @@
 """A run's numbers for Prometheus, through Ray: in are the driver's snapshots, out are `ray_synthgen_…` series.
 
 Ray exports them on every node at the port that `ray start --metrics-export-port` names; jobs/grafana.json shows them.
-Those of a stage move when a unit is committed, those of a replica with every completion.
+Rows and input tokens of a stage move when a unit is committed, output tokens as they are made.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ GAUGES = {
     "synthgen_gpu_hours": ("GPU hours that the run's session has held.", ("run",)),
     "synthgen_replica_ready": ("Whether a replica has loaded its model: 1 or 0.", ("run", "replica")),
     "synthgen_replica_open_units": ("Units that a replica works on.", ("run", "replica")),
+    "synthgen_replica_running": ("Sequences that a replica's engine works on.", ("run", "replica")),
+    "synthgen_replica_waiting": ("Sequences that wait for their first token.", ("run", "replica")),
+    "synthgen_replica_kv_cache_share": ("Share of the KV cache that is held, 0 to 1.", ("run", "replica")),
 }
 COUNTERS = {
     "synthgen_rows": ("Rows committed by a stage.", ("run", "stage")),
@@ -53,18 +56,20 @@ class RunMetrics:
             self._set("synthgen_units_done", totals.done, stage=name)
             self._count("synthgen_rows", totals.counts.rows, stage=name)
             self._count("synthgen_input_tokens", totals.counts.input_tokens, stage=name)
-            self._count("synthgen_output_tokens", totals.counts.output_tokens, stage=name)
+            self._count("synthgen_output_tokens", snapshot.output_tokens(name), stage=name)
             for reason, rows in totals.counts.failures.items():
                 self._count("synthgen_failed_rows", rows, stage=name, reason=reason)
         replicas: dict[str, Mapping[str, Any]] = {replica["name"]: replica for replica in snapshot.replicas}
         for name, replica in replicas.items():
             self._set("synthgen_replica_ready", float(replica["state"] == "ready"), replica=name)
             self._set("synthgen_replica_open_units", replica["open_units"], replica=name)
+            for key in ("running", "waiting", "kv_cache_share"):
+                self._set(f"synthgen_replica_{key}", replica.get(key) or 0.0, replica=name)
             self._count("synthgen_replica_completions", replica["completions"], replica=name)
             self._count("synthgen_replica_output_tokens", replica["output_tokens"], replica=name)
         for name in self._replicas - replicas.keys():  # ended since: a gauge would keep its last value for ever
-            self._set("synthgen_replica_ready", 0.0, replica=name)
-            self._set("synthgen_replica_open_units", 0.0, replica=name)
+            for key in ("ready", "open_units", "running", "waiting", "kv_cache_share"):
+                self._set(f"synthgen_replica_{key}", 0.0, replica=name)
         self._replicas = set(replicas)
 
     def _set(self, name: str, value: float, **labels: str) -> None:

@@ -13,14 +13,21 @@ from typing import Any
 
 from synthgen.errors import StorageError
 from synthgen.ledger.run_dir import RunDir, describe_os_error
-from synthgen.observe.snapshot import Snapshot, StageTotals
+from synthgen.observe.snapshot import InFlight, Snapshot, StageTotals
 
 logger = logging.getLogger(__name__)
 
 STATUS_EVERY_S = 3.0
+LOCAL_STATUS_EVERY_S = 1.0
+"""`status.json` on a disk is cheap; in an object store each is a request that costs."""
 RATE_WINDOW_S = 60.0
 LIVE_WINDOW_S = 15.0
 PANEL_WIDTH = 120
+MIN_POINT_S = 3.0
+"""Replicas are asked every second or so: over less, the rate would say when that was."""
+MOST_POINTS = 400
+MOST_LOADING = 4
+"""Replicas whose loading is told one by one; the rest are counted."""
 
 
 class ProgressView:
@@ -39,9 +46,11 @@ class ProgressView:
         self._live: Any = None
         self._shown_at = time.monotonic()
         self._written_at = 0.0
+        self._status_every_s = STATUS_EVERY_S if run_dir.storage.root is None else LOCAL_STATUS_EVERY_S
         self._history: deque[tuple[float, dict[str, tuple[int, int, int]]]] = deque()
         self._live_tokens: deque[tuple[float, int]] = deque()
         self._series: list[dict[str, Any]] = []
+        self._counted: tuple[float, dict[str, int]] = (0.0, {})
         self._last: Snapshot | None = None
 
     @contextlib.contextmanager
@@ -63,14 +72,15 @@ class ProgressView:
 
     @property
     def series(self) -> list[dict[str, Any]]:
-        """Throughput over time: at most a few hundred points of elapsed_s and tokens/s per stage."""
+        """Throughput over time: at most a few hundred points of elapsed_s, tokens/s per stage since the point before,
+        and the replicas that were loading."""
         return self._series
 
     def observe(self, snapshot: Snapshot) -> None:
         """Take in a snapshot, and show it if it is time to."""
         now = time.monotonic()
         self._last = snapshot
-        self._history.append((now, {name: _numbers(totals) for name, totals in snapshot.stages.items()}))
+        self._history.append((now, {name: _numbers(snapshot, name) for name in snapshot.stages}))
         while len(self._history) > 2 and now - self._history[0][0] > RATE_WINDOW_S:
             self._history.popleft()
         self._live_tokens.append((now, sum(replica["output_tokens"] for replica in snapshot.replicas)))
@@ -81,7 +91,7 @@ class ProgressView:
         elif not self._quiet and now - self._shown_at >= self._interval_s:
             self._shown_at = now
             print(self._line(snapshot), flush=True)
-        if now - self._written_at >= STATUS_EVERY_S:
+        if now - self._written_at >= self._status_every_s:
             self._written_at = now
             self._extend_series(snapshot)
             self.write_status("running")
@@ -90,7 +100,7 @@ class ProgressView:
         """Write `status.json`: state is ingesting, running, exporting, complete, stopped or failed."""
         snapshot = self._last
         if snapshot is not None and state == "exporting":  # the last units came after the last point
-            self._extend_series(snapshot)
+            self._extend_series(snapshot, least_s=0.2)
         status: dict[str, Any] = {
             "state": state,
             "message": message,
@@ -120,39 +130,51 @@ class ProgressView:
             "failed_rows": totals.counts.failed_rows,
             "failures": totals.counts.failures,
             "input_tokens": totals.counts.input_tokens,
-            "output_tokens": totals.counts.output_tokens,
-            "tokens_per_s": round(self._rate(name, 2), 1),
+            "output_tokens": self._output_tokens(name),
+            "tokens_per_s": round(self._rate(name, 2, LIVE_WINDOW_S), 1),
             "units_per_s": round(self._rate(name, 0), 4),
         }
 
-    def _rate(self, name: str, field: int) -> float:
-        """Return units (0), rows (1) or output tokens (2) per second over the last minute."""
+    def _output_tokens(self, name: str) -> int:
+        """Return a stage's output tokens, in flight and committed. What a dead replica had in flight is lost."""
+        return self._last.output_tokens(name) if self._last is not None else 0
+
+    def _rate(self, name: str, field: int, window_s: float = RATE_WINDOW_S) -> float:
+        """Return units (0), rows (1) or output tokens (2) per second over the last `window_s`."""
         if len(self._history) < 2:
             return 0.0
-        (t0, first), (t1, last) = self._history[0], self._history[-1]
-        if t1 <= t0 or name not in first:
-            return 0.0
-        return (last[name][field] - first[name][field]) / (t1 - t0)
+        t1, last = self._history[-1]
+        begun = (point for point in self._history if t1 - point[0] <= window_s and name in point[1])
+        t0, first = next(begun, self._history[-1])
+        return max(0.0, (last[name][field] - first[name][field]) / (t1 - t0)) if t1 > t0 else 0.0
 
     def _eta_s(self, snapshot: Snapshot) -> float | None:
-        """Return the expected time to the last commit, None before a rate is known."""
+        """Return the expected time to the last commit, None before the tokens of a unit and their rate are known."""
         waits = []
         for name, totals in snapshot.stages.items():
             left = totals.units - totals.done
-            if left:
-                rate = self._rate(name, 0) or (totals.done - totals.reused) / max(snapshot.elapsed_s, 1e-9)
-                if rate <= 0:
-                    return None
-                waits.append(left / rate)
+            if not left:
+                continue
+            per_unit = _tokens_per_unit(snapshot, name)
+            rate = self._rate(name, 2)
+            if per_unit and rate > 0:
+                waits.append(max(0.0, left * per_unit - snapshot.in_flight.get(name, InFlight()).tokens) / rate)
+                continue
+            units_rate = self._rate(name, 0) or (totals.done - totals.reused) / max(snapshot.elapsed_s, 1e-9)
+            if units_rate <= 0:
+                return None
+            waits.append(left / units_rate)
         return round(max(waits, default=0.0), 1)
 
     def _line(self, snapshot: Snapshot) -> str:
-        parts = [
-            f"{name} {totals.done}/{totals.units} units, {totals.counts.rows} rows, "
-            f"{self._rate(name, 2):.0f} tok/s, {totals.counts.failed_rows} failed"
-            for name, totals in snapshot.stages.items()
-        ]
-        parts.append(f"{self._live_rate():.0f} tok/s now, {', '.join(_replica_states(snapshot))}")
+        parts = []
+        for name, totals in snapshot.stages.items():
+            tokens, failed = self._output_tokens(name), totals.counts.failed_rows
+            text = f"{name} {totals.done}/{totals.units} units, {totals.counts.rows} rows"
+            if tokens:
+                text += f", {tokens:,} tokens, {self._rate(name, 2, LIVE_WINDOW_S):,.0f} tok/s"
+            parts.append(text + (f", {failed} failed" if failed else ""))
+        parts += [", ".join(_replica_states(snapshot)), *_loading(snapshot), *_in_engines(snapshot)]
         return f"[{format_duration(snapshot.elapsed_s)}] {' | '.join(parts)} | ETA {self._eta_text(snapshot)}"
 
     def _eta_text(self, snapshot: Snapshot) -> str:
@@ -160,6 +182,7 @@ class ProgressView:
         return "-" if eta is None else format_duration(eta)
 
     def _panel(self, snapshot: Snapshot) -> Any:
+        from rich.console import Group
         from rich.panel import Panel
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -168,7 +191,7 @@ class ProgressView:
         table = Table(box=None, expand=True, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
         table.add_column("stage", overflow="fold", max_width=28)
         table.add_column("", ratio=1, min_width=8)
-        for title in ("units", "rows", "tokens/s", "failed"):
+        for title in ("units", "rows", "tokens", "tokens/s", "failed"):
             table.add_column(title, justify="right", no_wrap=True)
         for name, totals in snapshot.stages.items():
             failed = totals.counts.failed_rows
@@ -177,13 +200,15 @@ class ProgressView:
                 ProgressBar(total=max(1, totals.units), completed=totals.done),
                 f"{totals.done:,}/{totals.units:,}",
                 f"{totals.counts.rows:,}",
-                f"{self._rate(name, 2):,.0f}",
+                f"{self._output_tokens(name):,}",
+                f"{self._rate(name, 2, LIVE_WINDOW_S):,.0f}",
                 Text(f"{failed:,}", style="red" if failed else ""),
             )
         footer = [f"{format_duration(snapshot.elapsed_s)} elapsed", f"ETA {self._eta_text(snapshot)}"]
-        footer += [f"{self._live_rate():,.0f} tokens/s now", *_replica_states(snapshot)]
+        footer += _replica_states(snapshot)
+        told = [Text(line, style="dim", overflow="ellipsis", no_wrap=True) for line in _told(snapshot)]
         return Panel(
-            table,
+            Group(table, *told),
             title=Text(f"synthgen · {_shorten(self._run_dir.url)}"),
             subtitle=Text(" · ".join(footer)),
             width=min(PANEL_WIDTH, self._console_width()),
@@ -200,11 +225,25 @@ class ProgressView:
         (t0, n0), (t1, n1) = points[max(0, begun - 1)], points[-1]
         return max(0.0, (n1 - n0) / (t1 - t0)) if t1 > t0 else 0.0
 
-    def _extend_series(self, snapshot: Snapshot) -> None:
-        rates = {name: round(self._rate(name, 2), 1) for name in snapshot.stages}
-        self._series.append({"elapsed_s": round(snapshot.elapsed_s, 1), "tokens_per_s": rates})
-        if len(self._series) > 400:
-            self._series = self._series[::2]
+    def _extend_series(self, snapshot: Snapshot, least_s: float = MIN_POINT_S) -> None:
+        """Add a point: the rate since the point before. Of too many, neighbours are put together."""
+        tokens = {name: snapshot.output_tokens(name) for name in snapshot.stages}
+        before_s, before = self._counted
+        took = snapshot.elapsed_s - before_s
+        if took < least_s:
+            return
+        rates = {name: round(max(0, made - before.get(name, 0)) / took, 1) for name, made in tokens.items()}
+        self._counted = (snapshot.elapsed_s, tokens)
+        loading = sorted(replica["name"] for replica in snapshot.replicas if replica["state"] != "ready")
+        self._series.append(
+            {
+                "elapsed_s": round(snapshot.elapsed_s, 1),
+                "tokens_per_s": rates,
+                **({"loading": loading} if loading else {}),
+            }
+        )
+        if len(self._series) > MOST_POINTS:
+            self._series = list(_thin(self._series))
 
 
 def format_duration(seconds: float) -> str:
@@ -229,5 +268,58 @@ def _shorten(url: str, width: int = 56) -> str:
     return url if len(url) <= width else f"…{url[1 - width :]}"
 
 
-def _numbers(totals: StageTotals) -> tuple[int, int, int]:
-    return totals.done, totals.counts.rows, totals.counts.output_tokens
+def _numbers(snapshot: Snapshot, name: str) -> tuple[int, int, int]:
+    totals = snapshot.stages[name]
+    return totals.done, totals.counts.rows, snapshot.output_tokens(name)
+
+
+def _tokens_per_unit(snapshot: Snapshot, name: str) -> float:
+    """Return the output tokens that a unit takes: of those committed, else by the requests that ended; 0: unknown."""
+    totals, flying = snapshot.stages[name], snapshot.in_flight.get(name, InFlight())
+    committed = totals.done - totals.reused
+    if committed and totals.counts.output_tokens:
+        return totals.counts.output_tokens / committed
+    if flying.ended and flying.units:
+        return flying.tokens / flying.ended * flying.requests / flying.units
+    return 0.0
+
+
+def _loading(snapshot: Snapshot) -> list[str]:
+    """Return what the replicas that load are at, such as `main-0: weights 40% for 12s`."""
+    found = [
+        f"{replica['name']}: {replica['phase']} for {format_duration(replica['phase_s'])}"
+        for replica in snapshot.replicas
+        if replica.get("phase")
+    ]
+    more = len(found) - MOST_LOADING
+    return [*found[:MOST_LOADING], *([f"{more} more are loading"] if more > 0 else [])]
+
+
+def _in_engines(snapshot: Snapshot) -> list[str]:
+    """Return what the engines have in hand, such as `["64 sequences running, 12 waiting, KV cache 31% full"]`."""
+    running = sum(replica.get("running") or 0 for replica in snapshot.replicas)
+    waiting = sum(replica.get("waiting") or 0 for replica in snapshot.replicas)
+    shares = [share for replica in snapshot.replicas if (share := replica.get("kv_cache_share")) is not None]
+    if not running and not waiting:
+        return []
+    full = f", KV cache up to {max(shares):.0%} full" if shares else ""
+    return [f"{running:,} sequences running, {waiting:,} waiting{full}"]
+
+
+def _told(snapshot: Snapshot) -> list[str]:
+    return [*_loading(snapshot), *_in_engines(snapshot)]
+
+
+def _thin(points: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield every second point with the rate over both times: nothing that was made is lost between points."""
+    previous_s = 0.0
+    for index in range(0, len(points) - 1, 2):
+        first, second = points[index], points[index + 1]
+        spans = (first["elapsed_s"] - previous_s, second["elapsed_s"] - first["elapsed_s"])
+        names = second["tokens_per_s"]
+        made = {name: first["tokens_per_s"].get(name, 0.0) * spans[0] + rate * spans[1] for name, rate in names.items()}
+        whole = sum(spans)
+        yield {**second, "tokens_per_s": {name: round(tokens / whole, 1) for name, tokens in made.items()}}
+        previous_s = second["elapsed_s"]
+    if len(points) % 2:
+        yield points[-1]

@@ -147,10 +147,14 @@ def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> An
 
 def list_warnings(report: Mapping[str, Any]) -> list[str]:
     """Return what a user must know of a run that ended well all the same."""
+    from synthgen.trust import find_noise
+
     pairs = report["pairs"]
+    found = []
     if pairs and not pairs["made"]:
-        return [f"no pair was made: {describe_losses(pairs)}; `publish` refuses this data set"]
-    return []
+        found.append(f"no pair was made: {describe_losses(pairs)}; `publish` refuses this data set")
+    noise = find_noise(report["trust"]) if report.get("trust") else None
+    return [*found, *([noise] if noise else [])]
 
 
 def describe_failures(failures: Mapping[str, int], stage: str, directory: str, most: int = 4) -> str:

@@ -19,6 +19,21 @@ class StageTotals:
     directory: str = ""  # of the stage's units, within the run directory
 
 
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """What was made of units that are not committed yet.
+
+    Attributes:
+        tokens: output tokens, requests in flight included.
+        ended, requests: of the open units' requests. units: so many are open.
+    """
+
+    tokens: int = 0
+    ended: int = 0
+    requests: int = 0
+    units: int = 0
+
+
 @dataclass
 class Snapshot:
     """The state of a run at one moment, for the panel, the log line and `status.json`."""
@@ -28,3 +43,8 @@ class Snapshot:
     elapsed_s: float
     gpu_hours: float
     message: str = ""
+    in_flight: dict[str, InFlight] = field(default_factory=dict)
+
+    def output_tokens(self, stage: str) -> int:
+        """Return the output tokens of a stage, committed and in flight."""
+        return self.stages[stage].counts.output_tokens + self.in_flight.get(stage, InFlight()).tokens

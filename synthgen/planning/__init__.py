@@ -56,5 +56,5 @@ __all__ = [
     "weights_bytes",
 ]
 
-PUBLIC = ("hardware", "workload")
+PUBLIC = ("formats", "hardware", "workload")
 IMPORTS = ("config", "models")

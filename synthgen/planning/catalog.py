@@ -70,7 +70,8 @@ def load_models(conf_dir: Path | None = None) -> Sequence[ModelConfig]:
 
 def summarize_model(model: ModelConfig) -> ModelSummary:
     """Return the summary of one entry."""
-    note = model.unservable or (f"needs pip install {model.requires_package}" if model.requires_package else "")
+    needs = f"needs pip install {model.requires_package}" if model.requires_package else ""
+    note = model.unservable or needs or model.provenance or ""
     common: dict[str, Any] = {"license": model.license, "gated": model.gated, "note": note}
     if model.engine is not EngineKind.vllm or not model.id:
         return ModelSummary(model.name, model.id, model.engine.value, **common)

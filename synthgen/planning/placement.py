@@ -7,6 +7,7 @@ from dataclasses import replace
 from synthgen.config import ClusterConfig, EngineKind, ModelConfig
 from synthgen.errors import ConfigError
 from synthgen.models.checkpoint import resolve_architecture
+from synthgen.models.gguf import describe_serving
 from synthgen.planning.cpu_placement import plan_on_cpu
 from synthgen.planning.engine_plan import DoesNotFitError, EnginePlan
 from synthgen.planning.fit import Lengths
@@ -46,12 +47,19 @@ def plan_engine(
     if model.engine is EngineKind.echo:
         return _plan_echo(model, cluster, key, lengths)
     if not cluster.gpus_per_node:
-        return plan_on_cpu(model, cluster, key=key, lengths=lengths)
+        return _tell_serving(plan_on_cpu(model, cluster, key=key, lengths=lengths), model)
     arch = resolve_architecture(model)
     try:
-        return plan_on_gpus(arch, model, cluster, key=key, lengths=lengths, efficiency=efficiency)
+        plan = plan_on_gpus(arch, model, cluster, key=key, lengths=lengths, efficiency=efficiency)
+        return _tell_serving(plan, model)
     except DoesNotFitError as error:
         raise DoesNotFitError(f"{error}; {suggest_fit(arch, model, cluster, key)}", error.short_gib) from error
+
+
+def _tell_serving(plan: EnginePlan, model: ModelConfig) -> EnginePlan:
+    """Add to the plan how a GGUF file is served; one with numbers in the catalog is not looked into."""
+    said = None if model.architecture else describe_serving(model)
+    return plan if said is None else replace(plan, reasons=(*plan.reasons, said))
 
 
 def check_servable(model: ModelConfig, key: str) -> None:

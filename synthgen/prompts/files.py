@@ -18,7 +18,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.errors import ConfigError
+from synthgen.errors import ConfigError, first_line
 from synthgen.prompts.rows import BadRow, Row, clip
 
 COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
@@ -48,8 +48,7 @@ class FileSource:
         try:
             yield from READERS[data_suffix(self.path)](self.path, self.name)
         except (OSError, pa.ArrowInvalid) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ConfigError(f"{self.path} cannot be read: {reason}") from error
+            raise ConfigError(f"{self.path} cannot be read: {first_line(error)}") from error
 
 
 def data_suffix(path: Path) -> str:

@@ -12,7 +12,7 @@ from synthgen.prompts.files import READERS, FileSource, data_suffix
 from synthgen.prompts.hub import SAVED_MARKERS, HubSource, SavedSource
 from synthgen.prompts.rows import RowSource
 
-BUILTIN = {"builtin:examples": "examples/prompts.jsonl"}
+BUILTIN = {"builtin:examples": "examples/prompts.jsonl", "builtin:easy": "examples/easy.jsonl"}
 """Prompt files that ship with the package: `prompts.path` → path inside it."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

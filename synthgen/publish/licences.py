@@ -47,7 +47,7 @@ def check_licences(config: Config) -> LicenceReport:
     notices: list[str] = []
     warnings: list[str] = []
     for license_id, entries in by_license.items():
-        names = ", ".join(entry.name for entry in entries)
+        names = ", ".join(dict.fromkeys(_written(entry) for entry in entries))
         terms = TERMS.get(license_id)
         if terms is not None:
             notices += _terms_notices(terms)
@@ -55,7 +55,11 @@ def check_licences(config: Config) -> LicenceReport:
         elif license_id not in PERMISSIVE:
             notices.append(f"The licence of {names} ({license_id}) was not checked: read it before using this data.")
             what = "has no known licence" if license_id == "unknown" else f"is under {license_id!r}, unknown here"
-            warnings.append(f"{names} {what}: read its terms and set the model's `license` before publishing")
+            keys = " and ".join(dict.fromkeys(key for entry in entries for key in _licence_keys(entry)))
+            warnings.append(f"{names} {what}: read its terms and set {keys} before publishing")
+    for _, model in _used_models(config):
+        if model.name and model.provenance:
+            notices.append(f"The weights of {model.name}: {model.provenance}.")
     families = {TERMS[key].family for key in by_license if key in TERMS and TERMS[key].family}
     if len(families) > 1:
         warnings.append(
@@ -90,17 +94,33 @@ def card_license(report: LicenceReport, chosen: str | None) -> dict[str, str | l
 
 def _collect(config: Config) -> list[ModelLicence]:
     roles: dict[tuple[str, str, str], list[str]] = {}
-    used: Iterable[tuple[str, ModelConfig]] = [
-        *((f"generator {name}", generator.model) for name, generator in config.generators.items()),
-        ("judge", config.judge.model),
-    ]
-    if config.pipeline == "task":
-        used = [("task", config.task.model)]
-    for role, model in used:
+    for role, model in _used_models(config):
         if model.name and model.engine is not EngineKind.echo:
             key = (str(model.name), str(model.id), model.license.strip().lower() or "unknown")
             roles.setdefault(key, []).append(role)
     return [ModelLicence(*key, roles=tuple(names)) for key, names in roles.items()]
+
+
+def _written(entry: ModelLicence) -> str:
+    """Return what the user called the model: `hub` is what the catalog calls all those that it does not know."""
+    return entry.id if entry.name in ("hub", "openai_endpoint") else entry.name
+
+
+def _licence_keys(entry: ModelLicence) -> list[str]:
+    return [
+        f"generators.{role.removeprefix('generator ')}.model.license"
+        if role.startswith("generator ")
+        else f"{role}.model.license"
+        for role in entry.roles
+    ]
+
+
+def _used_models(config: Config) -> Iterable[tuple[str, ModelConfig]]:
+    """Return the role and the entry of each model that the run uses."""
+    if config.pipeline == "task":
+        return [("task", config.task.model)]
+    generators = [(f"generator {name}", generator.model) for name, generator in config.generators.items()]
+    return [*generators, ("judge", config.judge.model)]
 
 
 def _terms_notices(terms: Terms) -> list[str]:

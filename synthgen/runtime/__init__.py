@@ -3,9 +3,10 @@
 Knows nothing of what stages do: it sees tasks and counts, never rows.
 """
 
-PUBLIC = ("calibrate", "cluster", "judge_eval", "plan_ledger", "preview", "run")
+PUBLIC = ("calibrate", "cluster", "judge_eval", "plan_ledger", "prepare", "preview", "run")
 IMPORTS = (
     "config",
+    "models",
     "planning",
     "engines",
     "prompts",

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from synthgen.config import ClusterConfig, RunConfig
-from synthgen.errors import EngineDeadError, RunFailedError, RunStoppedError, SynthgenError
+from synthgen.errors import EngineDeadError, RunFailedError, RunStoppedError, SynthgenError, first_line
 from synthgen.ledger.lease import Lease
 from synthgen.ledger.run_dir import RunDir
-from synthgen.observe.snapshot import Snapshot, StageTotals
+from synthgen.observe.snapshot import InFlight, Snapshot, StageTotals
 from synthgen.records import UnitCounts, add_counts
 from synthgen.runtime.failures import FailureWatch, Held
 from synthgen.runtime.losses import Losses, LostRef
@@ -30,7 +30,7 @@ from synthgen.runtime.stragglers import find_late_task
 
 logger = logging.getLogger(__name__)
 
-ASK_EVERY_S = 2.0
+ASK_EVERY_S = 1.0
 
 
 class Executor:
@@ -133,12 +133,34 @@ class Executor:
                 "state": "ready" if handle.info else ("loading" if handle.placed_at else "waiting for resources"),
                 "open_units": len(handle.open),
                 "completions": handle.progress.completions,
-                "output_tokens": handle.progress.output_tokens,
+                "output_tokens": max(handle.progress.output_tokens, sum(handle.progress.made.values())),
+                "phase": handle.progress.phase if handle.info is None else "",
+                "phase_s": round(handle.progress.phase_s, 1),
+                "running": handle.progress.running,
+                "waiting": handle.progress.waiting,
+                "kv_cache_share": handle.progress.kv_cache_share,
             }
             for pool in self._pools
             for handle in pool.handles
         ]
-        return Snapshot(dict(self._totals), replicas, time.monotonic() - self._began, self._gpu_s / 3600)
+        return Snapshot(
+            dict(self._totals),
+            replicas,
+            time.monotonic() - self._began,
+            self._gpu_s / 3600,
+            in_flight={name: self._in_flight(name) for name in self._totals},
+        )
+
+    def _in_flight(self, stage: str) -> InFlight:
+        """Return what the replicas have made for units of `stage` that are not committed yet."""
+        tokens = ended = requests = units = 0
+        for pool in self._pools:
+            for handle in pool.handles:
+                if open_here := sum(task.stage == stage for task in handle.open.values()):
+                    done, total = handle.progress.requests.get(stage, (0, 0))
+                    units, ended, requests = units + open_here, ended + done, requests + total
+                    tokens += max(0, handle.progress.made.get(stage, 0) - handle.booked[stage])
+        return InFlight(tokens, ended, requests, units)
 
     def replica_report(self) -> list[dict[str, Any]]:
         """Return for each replica what it did; `waiting_share` is time without work over busy time."""
@@ -182,7 +204,7 @@ class Executor:
                 try:
                     ray.get(ref)
                 except Exception as error:
-                    logger.warning("a unit that was held is made anew at the next start: %s", _first_line(error))
+                    logger.warning("a unit that was held is made anew at the next start: %s", first_line(error))
 
     def _hand_out(self) -> None:
         for pool in self._pools:
@@ -319,6 +341,7 @@ class Executor:
             return
         del handle.open[ref]
         took = time.monotonic() - handle.opened_at.pop(ref)
+        handle.booked[task.stage] += (counts.counts if isinstance(counts, Held) else counts).output_tokens
         handle.changed_at = time.monotonic()
         if not task.quarantine and not task.merge:  # those need no engine, and so speak for none
             pool.deaths_without_commit = 0
@@ -358,10 +381,10 @@ class Executor:
                     if handle.placed_at and now - handle.placed_at > self._cluster.start_timeout_s:
                         late = TimeoutError(f"no answer in cluster.start_timeout_s={self._cluster.start_timeout_s:g}")
                         self._losses.load_failed(pool, handle, late)
+                    elif handle.placed_at:
+                        _ask_progress(handle, now)
                     continue
-                if handle.verdict is None and handle.progress_ref is None and now - handle.asked_at > ASK_EVERY_S:
-                    handle.asked_at = now
-                    handle.progress_ref = handle.actor.progress.remote()
+                _ask_progress(handle, now)
                 if handle.open and now - handle.changed_at > self._cluster.stall_timeout_s:
                     why = f"no progress for cluster.stall_timeout_s={self._cluster.stall_timeout_s:g}"
                     self._losses.replica_died(pool, handle, EngineDeadError(why))
@@ -428,5 +451,7 @@ class Executor:
                 pool.kill_replica(handle)
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0][:300]
+def _ask_progress(handle: ReplicaHandle, now: float) -> None:
+    if handle.verdict is None and handle.progress_ref is None and now - handle.asked_at > ASK_EVERY_S:
+        handle.asked_at = now
+        handle.progress_ref = handle.actor.progress.remote()

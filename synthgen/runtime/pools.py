@@ -77,6 +77,7 @@ class ReplicaHandle:
     progress: Progress = field(default_factory=Progress)
     progress_ref: Any = None
     asked_at: float = 0.0
+    booked: Counter[str] = field(default_factory=Counter)  # output tokens of its units that ended, by stage
     changed_at: float = field(default_factory=time.monotonic)
     created_at: float = field(default_factory=time.monotonic)
     placed_at: float | None = None

@@ -22,7 +22,8 @@ import pyarrow as pa
 
 from synthgen.config import ModelConfig
 from synthgen.engines import make_engine
-from synthgen.engines.base import Engine, EngineInfo
+from synthgen.engines.base import Engine, EngineInfo, TellsLoad
+from synthgen.engines.vllm_loading import LoadingWatch
 from synthgen.errors import RequestError, RunFailedError
 from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir, StaleUnitError, digests_of, inputs_of
 from synthgen.records import Completion, Outcome, Request, RequestFailure, UnitCounts, add_counts
@@ -62,6 +63,11 @@ class Progress:
     Attributes:
         waiting_s: time with nothing to do after the first task, s.
         heartbeat: of the engine (`Engine.heartbeat`).
+        made: output tokens by stage, those of requests in flight included.
+        requests: by stage, how many requests of its open units have ended, and how many there are.
+        running, waiting: sequences in the engine, as it says.
+        kv_cache_share: see `EngineLoad`.
+        phase, phase_s: what the engine is at while it loads, and for how long.
     """
 
     completions: int = 0
@@ -71,6 +77,13 @@ class Progress:
     busy_s: float = 0.0
     waiting_s: float = 0.0
     heartbeat: float = 0.0
+    made: dict[str, int] = field(default_factory=dict)
+    requests: dict[str, tuple[int, int]] = field(default_factory=dict)
+    running: int = 0
+    waiting: int = 0
+    kv_cache_share: float | None = None
+    phase: str = ""
+    phase_s: float = 0.0
 
     @property
     def signs_of_life(self) -> tuple[int, float]:
@@ -85,6 +98,16 @@ class _Served:
     requests: list[Request]
     outcomes: list[Outcome]
     counts: UnitCounts = field(default_factory=UnitCounts)
+
+
+@dataclass(slots=True)
+class _OpenUnit:
+    """A unit whose requests are being served: how many there are, how many ended, and which are in the engine."""
+
+    stage: str
+    requests: int
+    ended: int = 0
+    flying: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -133,11 +156,15 @@ class Replica:
         self._progress = Progress()
         self._open = 0
         self._changed_at = 0.0
+        self._finished: Counter[str] = Counter()  # output tokens of requests that ended, by stage
+        self._units: dict[int, _OpenUnit] = {}
+        self._watch: LoadingWatch | None = LoadingWatch(log_path, model.id)
 
     async def start(self) -> ReplicaInfo:
         """Load the engine. Raises what `Engine.start` raises."""
         began = time.monotonic()
         info = await self._engine.start()
+        self._watch = None
         return ReplicaInfo(info, socket.gethostname(), os.getpid(), time.monotonic() - began)
 
     async def run(self, task: Task) -> UnitCounts | Held:
@@ -175,7 +202,34 @@ class Replica:
         """Return the running totals."""
         self._settle_clock()
         self._progress.heartbeat = self._engine.heartbeat()
+        self._look()
         return self._progress
+
+    def _look(self) -> None:
+        """Note what the engine has in hand, or what it is at while it loads."""
+        progress = self._progress
+        if self._watch is not None:
+            loading = self._watch.look()
+            progress.phase, progress.phase_s = loading.phase, loading.seconds
+            return
+        progress.phase, progress.phase_s = "", 0.0
+        made = self._finished.copy()
+        units = list(self._units.values())
+        progress.requests = {
+            stage: (sum(u.ended for u in units if u.stage == stage), sum(u.requests for u in units if u.stage == stage))
+            for stage in {unit.stage for unit in units}
+        }
+        if isinstance(self._engine, TellsLoad):
+            load = self._engine.load()
+            stages = {number: unit.stage for unit in units for number in unit.flying}
+            for request, tokens in load.tokens:
+                if (stage := stages.get(id(request))) is not None:
+                    made[stage] += tokens
+            progress.running, progress.waiting = load.running, load.waiting
+            progress.kv_cache_share = load.kv_cache_share
+        else:
+            progress.running = sum(len(unit.flying) for unit in units)
+        progress.made = dict(made)
 
     async def close(self) -> Progress:
         """Free the engine and return the final totals."""
@@ -209,20 +263,40 @@ class Replica:
 
     async def _serve(self, stage: LLMStage, requests: list[Request]) -> _Served:
         encoded = await self._in_thread(self._engine.encode, requests)
+        unit = _OpenUnit(stage.name, len(requests))
+        self._units[id(unit)] = unit
+        try:
+            return await self._serve_unit(stage, requests, encoded, unit)
+        finally:
+            del self._units[id(unit)]
+
+    async def _serve_unit(
+        self, stage: LLMStage, requests: list[Request], encoded: list[Request | RequestFailure], unit: _OpenUnit
+    ) -> _Served:
         totals: Counter[str] = Counter()
         began = time.time()
 
         async def serve(index: int) -> tuple[Request, Outcome]:
+            try:
+                return await serve_one(index)
+            finally:
+                unit.ended += 1
+
+        async def serve_one(index: int) -> tuple[Request, Outcome]:
             item = encoded[index]
             request = requests[index]
             while True:
                 if isinstance(item, RequestFailure):
                     return request, item
+                unit.flying.add(id(item))
                 try:
                     completions = await self._engine.generate(item)
                 except RequestError as error:
                     return request, RequestFailure(error.reason, str(error), error.retryable)
+                finally:
+                    unit.flying.discard(id(item))
                 self._count(totals, completions)
+                self._finished[stage.name] += sum(completion.output_tokens for completion in completions)
                 follow_up = stage.follow_up(request, completions)
                 if follow_up is None:
                     return request, completions

@@ -201,11 +201,11 @@ def _prepare_model(config: TrainConfig) -> str:
     from huggingface_hub import snapshot_download
 
     from synthgen.models.dequantize import dequantize_checkpoint, is_compressed
-    from synthgen.models.tiny import BUILTIN_MODELS, ensure_builtin_model
+    from synthgen.models.locate import BUILTIN_IDS, ensure_builtin
 
     model = config.model
-    if model in BUILTIN_MODELS:
-        model = str(ensure_builtin_model(model))
+    if model in BUILTIN_IDS:
+        model = str(ensure_builtin(model))
     elif config.model_revision is not None:
         model = snapshot_download(model, revision=config.model_revision)
     try:

@@ -15,10 +15,12 @@ MIN_POSITION_EFFECT = 0.05  # rating points; a smaller one is found in large run
 MAX_FLIP_RATE = 0.25
 MIN_ALPHA = 0.667  # Krippendorff's lowest for tentative conclusions
 CHANCE_ALPHA = 0.1
+MIN_RELIABILITY = 0.5  # below, noise has the larger share of the differences between scores
 MIN_LENGTH_EFFECT = 0.1  # rating points per doubling of the length
 MAX_ASPECT_CORRELATION = 0.95
 MIN_CANARY_SHARE = 0.8
 MIN_CANARIES = 5  # fewer tell nothing
+NOISE = "this judge's scores are mostly noise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ def list_findings(report: Mapping[str, Any]) -> list[Finding]:
         report: what `measure_trust` returned, with or without its `warnings`.
     """
     return [finding for check in _CHECKS for finding in check(report)]
+
+
+def find_noise(report: Mapping[str, Any]) -> str | None:
+    """Return the sentence that says that the scores are mostly noise, None where they are not or it cannot be told."""
+    return next((finding.text for finding in _check_noise(report) if finding.verdict == "warning"), None)
 
 
 def _check_validity(report: Mapping[str, Any]) -> Iterator[Finding]:
@@ -123,6 +130,26 @@ def _check_agreement(report: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("agreement", "fine", f"{text}: the judge agrees with itself.")
 
 
+def _check_noise(report: Mapping[str, Any]) -> Iterator[Finding]:
+    noise = report.get("noise")  # reports of earlier versions lack it
+    if noise is None:
+        return
+    low, high = noise["interval"]
+    share = f"{_percent(noise['reliability'])} ({_percent(low)} to {_percent(high)})"
+    if high >= MIN_RELIABILITY:
+        text = f"Of the differences between the scores of a prompt's completions {share} are not noise."
+        yield Finding("noise", "fine", text)
+        return
+    flips = (report["order_flips"] or {}).get("flip_rate")
+    turned = f"asked again in another order, it turns {_percent(flips)} of its preferences round, and " if flips else ""
+    yield Finding(
+        "noise",
+        "warning",
+        f"{NOISE}: {turned}of the differences between the scores of a prompt's completions only {share} come back. "
+        "Pairs made from them are close to drawn by lot: take a stronger judge.",
+    )
+
+
 def _check_length(report: Mapping[str, Any]) -> Iterator[Finding]:
     length = report["length"]
     if length is None or length["slope_interval"] is None:
@@ -181,6 +208,7 @@ def _check_canaries(report: Mapping[str, Any]) -> Iterator[Finding]:
 
 _CHECKS = (
     _check_validity,
+    _check_noise,
     _check_scale,
     _check_ties,
     _check_position,

@@ -60,6 +60,7 @@ class Observations:
             completions: its prompt, the 0-based slot, and the value minus the mean value of the request.
         requests: what became of the judge requests.
         canaries: what became of the planted tests, by kind.
+        slot: the 0-based slot of each value among several completions, -1 without one, shape (K, C, A); None: unknown.
     """
 
     aspects: list[str]
@@ -76,6 +77,7 @@ class Observations:
     shown_deviation: Float32Array
     requests: Requests
     canaries: dict[str, CanaryCount]
+    slot: IntArray | None = None
 
     def scores(self) -> FloatArray:
         """Return the score of each completion, NaN without one, shape (C,): the mean of its `aspect_scores`."""

@@ -47,7 +47,7 @@ def observe(units: Iterable[tuple[pa.Table, pa.Table]], *, use_expected: bool) -
 
 @dataclass(slots=True)
 class _Part:
-    """The numbers of one batch. `completion`, `aspect`, `repetition`, `rating`, `expected` are aligned, per rating."""
+    """The numbers of one batch. `completion` to `expected` are aligned: one element per rating."""
 
     prompts: int
     prompt: IntArray
@@ -56,6 +56,7 @@ class _Part:
     completion: IntArray
     aspect: IntArray
     repetition: IntArray
+    slot: IntArray
     rating: Float32Array
     expected: Float32Array
     shown_prompt: IntArray
@@ -85,6 +86,7 @@ def _reduce(
         completion=place[ratings.completion],
         aspect=_number(pa.array(ratings.aspects, pa.string()), aspects)[ratings.aspect].astype(np.int16),
         repetition=ratings.repetition.astype(np.int16),
+        slot=ratings.slot.astype(np.int16),
         rating=_float32(ratings.rating),
         expected=_float32(ratings.expected),
         shown_prompt=index.prompt[ratings.completion[shown]],
@@ -126,6 +128,8 @@ def _join(
         return cube
 
     rating, expected = spread("rating"), spread("expected")
+    slot = np.full(shape, -1, dtype=np.int16)
+    slot[cell] = concat("slot")
     expected[np.isnan(rating)] = np.nan
     return Observations(
         aspects=aspects,
@@ -142,6 +146,7 @@ def _join(
         shown_deviation=concat("shown_deviation"),
         requests=requests,
         canaries=canaries,
+        slot=slot,
     )
 
 

@@ -14,6 +14,7 @@ from synthgen.trust.comparisons import list_comparisons
 from synthgen.trust.findings import list_findings
 from synthgen.trust.generators import measure_generators
 from synthgen.trust.length import measure_length
+from synthgen.trust.noise import measure_noise
 from synthgen.trust.observations import CanaryCount
 from synthgen.trust.position import measure_flips, measure_position
 from synthgen.trust.reduction import observe
@@ -56,6 +57,7 @@ def measure_trust(
         "position": measure_position(seen, seed),
         "order_flips": measure_flips(seen, left, right, seed),
         "agreement": measure_agreement(seen, seed),
+        "noise": measure_noise(seen, seed),
         "length": measure_length(seen, seed),
         "aspect_correlation": measure_aspects(seen, seed),
         "generators": measure_generators(seen, left, right, generator_models, seed),

@@ -140,3 +140,17 @@ def test_saved_config_refuses_groups_and_unknown_keys() -> None:
 def test_conf_ships_with_the_project() -> None:
     assert (project_path("conf") / "config.yaml").is_file()
     assert (project_path("pipelines") / "preference.py").is_file()
+
+
+@pytest.mark.parametrize("value", ["org/name", "org/repo:Q4_K_M", "./a file, b=c.gguf", "model.gguf"])
+def test_model_puts_one_model_everywhere(value: str) -> None:
+    config = compose_config(["experiment=demo", f"model={value}"])
+    models = [config.generators["main"].model, config.judge.model]
+    assert [(model.name, model.id) for model in models] == [("hub", value)] * 2
+
+
+def test_model_takes_a_catalog_name_for_every_pipeline() -> None:
+    assert compose_config(["experiment=single", "model=echo"]).judge.model.name == "echo"
+    assert compose_config(["experiment=task_complexity", "pipeline=task", "model=tiny"]).task.model.name == "tiny"
+    with pytest.raises(ConfigError, match="did you mean tiny"):
+        compose_config(["experiment=demo", "model=tinny"])

@@ -67,7 +67,7 @@ def test_resolve_architecture_reads_the_hub_cache(tmp_path: Path, monkeypatch: p
         ("", r"model\.id is not set"),
         ("/no/such/directory", "is not a directory"),
         ("name-without-org", "neither a Hub id"),
-        ("org/name:Q4_K_M", "GGUF"),
+        ("name.gguf", "is not a file"),
         ("builtin:nothing", "is not built in"),
         ("s3fs://bucket/model", "cannot read"),
     ],

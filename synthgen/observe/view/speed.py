@@ -9,6 +9,8 @@ from synthgen.observe.progress import format_duration
 from synthgen.observe.view.blocks import Block, as_mapping, bars, lines, table
 from synthgen.publish.card_tables import format_value
 
+_TIME = "time since the engines were asked for"
+
 
 def speed_blocks(report: Mapping[str, Any]) -> list[Block]:
     """Return the blocks about speed; what the report does not hold is left out."""
@@ -17,12 +19,23 @@ def speed_blocks(report: Mapping[str, Any]) -> list[Block]:
 
 def _throughput(report: Mapping[str, Any]) -> list[Block]:
     series: dict[str, list[tuple[float, float]]] = {}
+    loading: dict[str, list[float]] = {}
     for point in report.get("throughput") or []:
         for stage, rate in as_mapping(point.get("tokens_per_s")).items():
             series.setdefault(str(stage), []).append((float(point.get("elapsed_s") or 0.0), float(rate or 0.0)))
+        for replica in point.get("loading") or []:
+            loading.setdefault(str(replica), []).append(float(point.get("elapsed_s") or 0.0))
     if not any(rate for points in series.values() if len(points) > 1 for _, rate in points):
         return []
-    return [lines("Output tokens per second", series, "time since the engines were asked for", "tokens/s")]
+    note = "The rate between two looks, per stage, tokens in flight included."
+    if loading:
+        first, last = min(map(min, loading.values())), max(map(max, loading.values()))
+        names = ", ".join(sorted(loading)[:6]) + (" and others" if len(loading) > 6 else "")
+        note += f" Models were loading until {format_duration(last)} ({names}): the grey part."
+        bands = [(0.0 if first < 5 else first, last)]
+    else:
+        bands = []
+    return [lines("Output tokens per second", series, _TIME, "tokens/s", note=note, bands=bands)]
 
 
 def _stages(report: Mapping[str, Any]) -> list[Block]:

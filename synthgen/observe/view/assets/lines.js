@@ -24,7 +24,7 @@ const timeTicks = (top, wanted) => {
   return Array.from({ length: Math.floor(top / step + 1e-9) + 1 }, (_, index) => index * step);
 };
 
-const makeLines = ({ series, x_label: xLabel, y_label: yLabel }) => {
+const makeLines = ({ series, x_label: xLabel, y_label: yLabel, bands = [] }) => {
   const xs = series.flatMap(({ points }) => points.map(([x]) => x));
   const right = Math.max(1, ...xs);
   const top = Math.max(1, ...series.flatMap(({ points }) => points.map(([, y]) => y))) * 1.05;
@@ -40,6 +40,9 @@ const makeLines = ({ series, x_label: xLabel, y_label: yLabel }) => {
   const paint = () => {
     area.width = Math.max(60, box.clientWidth - area.left - 12);
     svg.replaceChildren();
+    for (const [from, to] of bands) {
+      draw(svg, "rect", { x: toX(from), y: area.top, width: Math.max(1, toX(Math.min(to, right)) - toX(from)), height: area.bottom - area.top, class: "band" });
+    }
     for (const y of ticks(top, 4)) {
       draw(svg, "line", { x1: area.left, x2: area.left + area.width, y1: toY(y), y2: toY(y), class: y ? "grid" : "base" });
       draw(svg, "text", { x: area.left - 6, y: toY(y) + 4, "text-anchor": "end" }, compact(y));
