@@ -29,6 +29,18 @@ Messages = Sequence[Message]
 Tables = Mapping[str, pa.Table]
 """A unit's input tables by the name of the stage that wrote them (`prompts`, `generate-main`, …)."""
 
+Kind = Literal["generations", "judgements", "task"]
+"""What a stage's table holds, where it is one of the schemas below that others read: a stage says so (`LLMStage`)."""
+JUDGE = "judge"
+TASK = "task"
+"""Names of the judge's stage and of a task's, and of their tables."""
+
+
+def name_generations(generator: str) -> str:
+    """Return the name of a generator's stage, and of its table."""
+    return f"generate-{generator}"
+
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -82,6 +94,8 @@ class Request:
         output_format: constraint on the text, or None.
         priority: lower goes first where the engine schedules by priority.
         attempt: 1, and one more for each time that a stage asked again.
+        tags: what the stage that made the request wants to know of it later (a judge's: which `aspect`); no engine
+            reads them.
         prompt_token_ids: filled in by `Engine.encode`; None means that the engine takes `messages`.
     """
 
@@ -93,6 +107,7 @@ class Request:
     output_format: OutputFormat | None = None
     priority: int = 0
     attempt: int = 1
+    tags: Mapping[str, str] = field(default_factory=dict)
     prompt_token_ids: tuple[int, ...] | list[int] | None = None
 
 

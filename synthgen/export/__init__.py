@@ -17,4 +17,4 @@ __all__ = [
 ]
 
 PUBLIC = ("files", "finished", "manifest", "stage", "task")
-IMPORTS = ("config", "tasks", "pairs", "ledger", "stages")
+IMPORTS = ("config", "tasks", "pairs", "ledger")

@@ -81,8 +81,9 @@ def make_plan(
         result = estimate(assumed)
         return (result.gpu_hours if by_gpu else result.wall_s) or 0.0
 
-    swings = list_swings(outcome, ledger)
-    walls = list_swings(lambda assumed: (estimate(assumed).wall_s or 0.0) / 3600, ledger)
+    kinds = {item.name: item.kind for item in work}
+    swings = list_swings(outcome, ledger, kinds)
+    walls = list_swings(lambda assumed: (estimate(assumed).wall_s or 0.0) / 3600, ledger, kinds)
     hours = combine_swings(middle.wall_s / 3600, walls)
     gpu_hours = combine_swings(middle.gpu_hours, swings) if middle.gpu_hours else None
     return _put_together(config, plan, ledger, work, middle, hours, gpu_hours, swings)

@@ -12,7 +12,6 @@ IMPORTS = (
     "prompts",
     "ledger",
     "stages",
-    "trust",
     "export",
     "publish",
     "judge_eval",

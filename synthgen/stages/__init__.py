@@ -4,4 +4,4 @@ Knows nothing of Ray and of files. `base.LLMStage` says what a stage is.
 """
 
 PUBLIC = ("base", "generate", "judge", "task")
-IMPORTS = ("config", "tasks", "judge")
+IMPORTS = ("config", "tasks", "judge", "trust")

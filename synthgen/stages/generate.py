@@ -12,6 +12,7 @@ from synthgen.config import GeneratorConfig, ModelConfig, SamplingConfig
 from synthgen.records import (
     GENERATIONS_SCHEMA,
     Completion,
+    Kind,
     Messages,
     Outcome,
     Request,
@@ -19,26 +20,23 @@ from synthgen.records import (
     Sampling,
     Tables,
     make_seed,
+    name_generations,
 )
 
 GENERATE_PRIORITY = 10
 
 
-def generate_stage_name(generator: str) -> str:
-    """Return the name of a generator's stage and of the table that it writes."""
-    return f"generate-{generator}"
-
-
 class GenerateStage:
     """The LLM stage of one generator (see synthgen.stages.base.LLMStage)."""
 
+    kind: Kind = "generations"
     inputs: tuple[str, ...] = ("prompts",)
     priority = GENERATE_PRIORITY
     schema = GENERATIONS_SCHEMA
     prompt_parts = ("messages",)
 
     def __init__(self, generator: str, config: GeneratorConfig, *, run_seed: int) -> None:
-        self.name = generate_stage_name(generator)
+        self.name = name_generations(generator)
         self.generator = generator
         self.config = config
         self.run_seed = run_seed
