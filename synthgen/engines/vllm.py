@@ -137,6 +137,10 @@ class VllmEngine:
         states = list(engine.output_processor.request_states.values())
         return sum(state.detokenizer.num_output_tokens() for state in states if state.detokenizer is not None)
 
+    def notice(self) -> str:
+        """Return nothing: this engine waits for nobody."""
+        return ""
+
     async def close(self) -> None:
         """End vLLM's processes. Requests that still wait get EngineDeadError."""
         self._closed = True

@@ -28,3 +28,4 @@ class Snapshot:
     elapsed_s: float
     gpu_hours: float
     message: str = ""
+    api_usd: float = 0.0  # of endpoints whose prices are given, this session, dollars
