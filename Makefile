@@ -10,7 +10,7 @@ KIND ?=
 MODEL ?=
 ARGS ?=
 
-.PHONY: help setup demo test check format bench chaos lock wheel clean distclean
+.PHONY: help setup demo test check format bench chaos soak lock wheel clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -37,6 +37,9 @@ format: setup ## apply formatting and the lint fixes that are safe
 
 bench: setup ## measure
 	@$(PY) -m benchmarks $(ARGS)
+
+soak: setup ## a run against an endpoint that fails at random
+	@$(PY) -m benchmarks.soak $(ARGS)
 
 chaos: setup ## run while things break
 	@$(PY) -m benchmarks.chaos $(ARGS)

@@ -1,6 +1,6 @@
 """Chaos: kill a random part of a run at a random moment, start it again, and compare with a run that nothing disturbed.
 
-    python -m benchmarks.chaos --echo 100 --tiny 15 --store 500 --seed 1
+    python -m benchmarks.chaos --echo 100 --tiny 15 --store 500 --histories 200 --seed 1
 
 Prints JSON: kills by kind, rows lost, rows doubled, and whether the dataset equals the undisturbed one: to the byte
 with `echo`; in prompt ids, counts and schema with a real engine, whose text may differ with the batches it ran in.
@@ -28,6 +28,7 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
+from benchmarks.chaos_histories import TestsResult, run_damages, run_histories
 from benchmarks.chaos_kills import KILLS, Scene, draw_kind, tear_a_unit
 from benchmarks.chaos_store import StoreResult, run_store_chaos
 
@@ -109,18 +110,21 @@ def main() -> None:
     parser.add_argument("--echo", type=int, default=100, help="kills over echo runs")
     parser.add_argument("--tiny", type=int, default=15, help="kills over runs of the tiny model on vLLM")
     parser.add_argument("--store", type=int, default=500, help="faults of an object store (benchmarks.chaos_store)")
+    parser.add_argument("--histories", type=int, default=200, help="random histories (benchmarks.chaos_histories)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=None, help="directory to work in and keep")
     options = parser.parse_args()
     root = options.keep or Path(tempfile.mkdtemp(prefix="synthgen-chaos-"))
     root.mkdir(parents=True, exist_ok=True)
-    results: list[Result | StoreResult] = []
+    results: list[Result | StoreResult | TestsResult] = []
     try:
         for engine, kills in (("echo", options.echo), ("tiny", options.tiny)):
             if kills:
                 results.append(run_chaos(engine, kills, root / engine, options.seed))
         if options.store:
             results.append(run_store_chaos(options.store, options.seed))
+        if options.histories:
+            results += [run_histories(options.histories), run_damages()]
     finally:
         if options.keep is None:
             shutil.rmtree(root, ignore_errors=True)

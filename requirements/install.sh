@@ -68,6 +68,23 @@ make_venv() {
 # By its real path, which becomes the first line of every script that pip writes.
 pip() { PIP_USER=0 "$(readlink -f .venv)/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 
+# By uv, which takes a fifth of pip's time, and by pip where uv cannot be had or does not manage.
+install_pinned() { # install_pinned <arguments of pip install...>
+  local python
+  python=$(readlink -f .venv)/bin/python
+  # shellcheck source=requirements/indexes.sh
+  source requirements/indexes.sh
+  if pip install --no-deps "$(grep '^uv==' requirements/dev.lock)" && [[ -x ${python%/*}/uv ]]; then
+    read_indexes "$python"
+    if "${python%/*}/uv" pip install --python "$python" --index-strategy unsafe-best-match \
+      ${indexes[@]+"${indexes[@]}"} ${links[@]+"${links[@]}"} "$@"; then
+      return
+    fi
+    echo "uv did not manage; pip does it"
+  fi
+  pip install "$@"
+}
+
 install_torch() {
   pip install --no-deps "$torch" || pip install --no-deps --index-url "$torch_index" "$torch"
 }
@@ -112,7 +129,7 @@ if [[ ${had[2]} != "$locked" ]]; then
     torch=$(grep '^torch==' "${locks[0]}")
     step "$torch" install_torch
   fi
-  step "$(cat "${locks[@]}" | grep -c '^[a-z]') pinned packages" pip install --no-deps -r "${locks[0]}" -r "${locks[1]}"
+  step "$(cat "${locks[@]}" | grep -c '^[a-z]') pinned packages" install_pinned --no-deps -r "${locks[0]}" -r "${locks[1]}"
 fi
 if compgen -G ".venv/lib/python3*/site-packages/synthgen-*.dist-info" >/dev/null; then # this project's name until 0.1
   step "removing the package's former name" pip uninstall --yes synthgen

@@ -2,7 +2,7 @@
 # Writes cpu.lock, gpu.lock and dev.lock from pyproject.toml. `make lock` calls it; pins move only with ARGS=--upgrade.
 #
 # The locks are resolved for Python 3.11 on Linux x86-64 (glibc 2.34 or newer), and a test resolves them for 3.12 and
-# 3.13 too. uv resolves; it reads no pip.conf, so the indexes that pip uses are handed to it.
+# 3.13 too. uv resolves.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,18 +12,9 @@ trap 'rm -rf "$tools"' EXIT
 .venv/bin/python -m venv "$tools"
 "$tools/bin/pip" install --quiet --disable-pip-version-check uv
 
-indexes=()
-links=()
-while IFS='=' read -r key value; do
-  value=${value//\'/}
-  for item in $value; do
-    case $key in
-      *.index-url) indexes+=(--default-index "$item") ;;
-      *.extra-index-url) indexes+=(--index "$item") ;;
-      *.find-links) links+=(--find-links "$item") ;;
-    esac
-  done
-done < <(.venv/bin/python -m pip config list)
+# shellcheck source=requirements/indexes.sh
+source requirements/indexes.sh
+read_indexes .venv/bin/python
 
 compile() { # compile <lock> <uv arguments...>: the pins that the lock holds already are kept where they still fit
   local lock=$1

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from importlib import metadata
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from synthgen import DISTRIBUTION
+
+if TYPE_CHECKING:
+    from synthgen.records import Bill
 
 
 class SynthgenError(Exception):
@@ -39,12 +43,18 @@ class RequestError(SynthgenError):
         reason: a short slug that is counted in the report, such as `prompt_too_long`.
         message: what happened, in one line.
         retryable: whether the same request may succeed on another day (a time-out may, a too long prompt may not).
+        raw: the beginning of an answer that could not be used.
+        bill: what an endpoint counted for it ; None where nothing is billed.
     """
 
-    def __init__(self, reason: str, message: str, *, retryable: bool = False) -> None:
+    def __init__(
+        self, reason: str, message: str, *, retryable: bool = False, raw: str = "", bill: Bill | None = None
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.retryable = retryable
+        self.raw = raw
+        self.bill = bill
 
 
 class EngineDeadError(SynthgenError):

@@ -41,7 +41,31 @@ def name_generations(generator: str) -> str:
     return f"generate-{generator}"
 
 
-FinishReason = Literal["stop", "length"]
+FinishReason = str
+"""Why a completion ended: `stop` (by itself), `length` (cut off by a limit), or a word of an endpoint's own, such as
+`tool_calls`; `unknown` where it gives none. What is neither `stop` nor `length` is never judged nor paired."""
+WHOLE_FINISH_REASONS = ("stop", "length")
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What an endpoint counted for requests, unusable answers included. `cached_tokens` are part of `input_tokens`."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+    def __add__(self, other: Bill) -> Bill:
+        return Bill(
+            self.requests + other.requests,
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.output_tokens + other.output_tokens,
+        )
+
+
+NO_BILL = Bill()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +159,7 @@ class Completion:
     cached_tokens: int
     output_tokens: int
     choice_logprobs: tuple[ChoiceLogprobs, ...] = ()
+    bill: Bill = NO_BILL  # of an endpoint, for this completion and the tries before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +169,13 @@ class RequestFailure:
     reason: str
     message: str
     retryable: bool = False
+    raw: str = ""  # the beginning of an answer that could not be used
+    bill: Bill = NO_BILL
 
 
-Outcome = Sequence[Completion] | RequestFailure
-"""What became of one request: its n completions (len == n), or why there are none."""
+Outcome = Sequence[Completion | RequestFailure] | RequestFailure
+"""What became of one request: its n samples (len == n), each a completion or why there is none; or why there is no
+sample at all. Where one sample is asked for, a failure is never inside a sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +197,10 @@ class UnitCounts:
     failures: dict[str, int] = field(default_factory=dict)  # reason → rows
     may_pass: dict[str, int] = field(default_factory=dict)  # the same, of failures that another try may mend
     tries: int = 0  # how often rows of it were asked again at a later start
+    billed_requests: int = 0  # of endpoints, which count each sample's prompt: see Bill
+    billed_input_tokens: int = 0
+    billed_cached_tokens: int = 0
+    billed_output_tokens: int = 0
 
 
 def add_counts(items: Sequence[UnitCounts]) -> UnitCounts:
@@ -191,6 +223,10 @@ def add_counts(items: Sequence[UnitCounts]) -> UnitCounts:
         failures=dict(failures),
         may_pass=dict(may_pass),
         tries=max((item.tries for item in items), default=0),
+        billed_requests=sum(item.billed_requests for item in items),
+        billed_input_tokens=sum(item.billed_input_tokens for item in items),
+        billed_cached_tokens=sum(item.billed_cached_tokens for item in items),
+        billed_output_tokens=sum(item.billed_output_tokens for item in items),
     )
 
 

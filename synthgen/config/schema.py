@@ -83,13 +83,28 @@ class EndpointConfig:
     """An OpenAI-compatible endpoint. Its key is read from the environment variable that `api_key_env` names."""
 
     base_url: str = ""  # such as http://localhost:8000/v1
-    api_key_env: str = "OPENAI_API_KEY"  # name of the environment variable that holds the key
-    max_concurrency: int = 64  # requests in flight per replica
-    requests_per_minute: int = 0  # 0: no limit
-    tokens_per_minute: int = 0  # 0: no limit
-    timeout_s: float = 600.0  # for one request, s
-    max_retries: int = 6  # tries after a request that failed for a passing reason
-    structured_output: str = "auto"  # auto | none | vllm (regex/grammar as extra body) | json_schema
+    base_urls: list[str] = field(default_factory=list)  # more addresses of the same model, used side by side
+    api_key_env: str = "OPENAI_API_KEY"  # environment variable with the key; several with commas are used side by side
+    max_concurrency: int = 64  # most requests in flight per replica, address and key; fewer where the server slows
+    requests_per_minute: int = 0  # per replica, address and key; 0: no limit
+    tokens_per_minute: int = 0  # per replica, address and key; 0: no limit
+    timeout_s: float = 600.0  # wall time of one request, s
+    max_retries: int = 6  # tries after a request that failed for a passing reason of its own
+    outage_s: float = 1800.0  # how long a server that serves nobody is waited for, s
+    structured_output: str = "auto"  # auto (probed) | none | vllm (regex/grammar as extra body) | json_schema
+    max_tokens_key: str = "max_tokens"  # how the server calls the limit of the output; learnt where it says so
+    max_output_tokens: int = 0  # most output tokens that the server takes; 0: learnt from its refusal
+    leave_out: list[str] = field(default_factory=list)  # parameters that are never sent, such as seed or logprobs
+    extra_body: dict[str, Any] = field(default_factory=dict)  # put into every request; wins over what is there
+    extra_headers: dict[str, str] = field(default_factory=dict)  # of every request; `env:NAME`: from the environment
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)  # for the server's chat template (vLLM, SGLang)
+    service_tier: str = ""  # such as flex, where the provider has tiers; empty: not sent
+    ca_file: str = ""  # PEM file of the authority that signed the server's certificate; empty: the usual ones
+    proxy: str = ""  # such as http://proxy:3128; empty: HTTPS_PROXY and NO_PROXY say
+    unix_socket: str = ""  # path of a socket to connect to, whatever host base_url names; empty: none
+    usd_per_million_input_tokens: float | None = None  # dollars; null: unknown
+    usd_per_million_cached_tokens: float | None = None  # of input found in the provider's cache; null: as input
+    usd_per_million_output_tokens: float | None = None  # dollars; null: unknown
 
 
 @dataclass
@@ -261,7 +276,7 @@ class RunConfig:
     unit_size: int = 64  # prompts per unit
     grace_s: float = 30.0  # on a signal: time to commit what is in flight, s
     log_interval_s: float = 10.0  # between progress lines where there is no terminal, s
-    max_usd: float | None = None  # dollars (cluster.gpu_hour_usd) after which the run stops; null: no limit
+    max_usd: float | None = None  # dollars for GPU-hours and endpoints after which the run stops; null: no limit
     max_gpu_hours: float | None = None  # GPU-hours after which the run stops; null: no limit
     max_failed_fraction: float = 0.2  # share of a stage's rows, judged from 50 on, that may fail before the run stops
     retry_failed: RetryFailed = RetryFailed.auto  # which failed rows the next start asks again: auto | never | always

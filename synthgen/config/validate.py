@@ -84,6 +84,43 @@ def _model_problems(key: str, model: ModelConfig) -> Iterator[str]:
         value = getattr(model, field)
         if value is not None:
             yield from _at_least(f"{key}.{field}", value, 1)
+    if EngineKind(model.engine) is EngineKind.openai:
+        yield from _endpoint_problems(key, model)
+
+
+def _endpoint_problems(key: str, model: ModelConfig) -> Iterator[str]:
+    """Yield what an endpoint cannot honour: its server has loaded the model, and renders the prompts."""
+    defaults = ModelConfig()
+    for field in _ONLY_LOCAL:
+        value = getattr(model, field)
+        if value != getattr(defaults, field):
+            shown = f"{value[:40]}…" if isinstance(value, str) and len(value) > 40 else value
+            yield f"{key}.{field}={shown} has no effect on an endpoint; leave it out, or set it where the server runs"
+    endpoint = model.endpoint
+    yield from _at_least(f"{key}.endpoint.max_concurrency", endpoint.max_concurrency, 1)
+    yield from _at_least(f"{key}.endpoint.max_retries", endpoint.max_retries, 0)
+    yield from _at_least(f"{key}.endpoint.outage_s", endpoint.outage_s, 0)
+    yield from _at_least(f"{key}.endpoint.max_output_tokens", endpoint.max_output_tokens, 0)
+    yield from _at_least(f"{key}.endpoint.requests_per_minute", endpoint.requests_per_minute, 0)
+    yield from _at_least(f"{key}.endpoint.tokens_per_minute", endpoint.tokens_per_minute, 0)
+    if endpoint.timeout_s <= 0:
+        yield f"{key}.endpoint.timeout_s={endpoint.timeout_s:g} must be above 0"
+    for name, value in endpoint.extra_headers.items():
+        if _SECRET_HEADER.search(name) and not str(value).startswith("env:"):
+            yield f"{key}.endpoint.extra_headers.{name} holds a secret; give it as env:NAME"
+    for field in ("input", "cached", "output"):
+        value = getattr(endpoint, f"usd_per_million_{field}_tokens")
+        if value is not None:
+            yield from _at_least(f"{key}.endpoint.usd_per_million_{field}_tokens", value, 0)
+
+
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+_ONLY_LOCAL = (
+    "revision", "chat_template", "quantization", "dtype", "kv_cache_dtype", "load_format", "tokenizer",
+    "tensor_parallel_size", "pipeline_parallel_size", "max_num_seqs", "max_num_batched_tokens",
+    "gpu_memory_utilization", "kv_cache_memory_gib", "enable_prefix_caching", "enable_chunked_prefill",
+    "enforce_eager", "trust_remote_code", "lora", "engine_args",
+)  # fmt: skip
 
 
 def _sampling_problems(key: str, sampling: SamplingConfig, n: int, n_key: str, model: ModelConfig) -> Iterator[str]:

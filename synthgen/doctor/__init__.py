@@ -6,4 +6,4 @@ from synthgen.doctor.checks import examine
 __all__ = ["Check", "Verdict", "examine", "format_checks"]
 
 PUBLIC: tuple[str, ...] = ()
-IMPORTS = ("config", "planning", "ledger", "runtime")
+IMPORTS = ("config", "planning", "engines", "ledger", "stages", "runtime")

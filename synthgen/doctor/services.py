@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
-from synthgen.config import Config, EndpointConfig, EngineKind, ModelConfig
+from synthgen.config import Config, EngineKind, ModelConfig
 from synthgen.doctor.check import Check, models_used
+from synthgen.engines.openai import OpenAIEngine
+from synthgen.errors import ConfigError, RequestError, SynthgenError
+from synthgen.records import Message, Request, Sampling
+from synthgen.stages.generate import to_sampling
 
-TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 60.0
+PATIENCE_S = 3.0
+JUDGE_TOKENS = 1024
+QUESTION = "Answer with one word: yes or no?"
 
 
 def check_services(config: Config) -> Iterator[Check]:
@@ -16,9 +25,8 @@ def check_services(config: Config) -> Iterator[Check]:
     models = models_used(config)
     gated = [model.id for model in models if model.gated and model.engine is EngineKind.vllm]
     yield check_hub(gated, publishes=bool(config.publish.repo_id))
-    endpoints = {model.endpoint.base_url: model for model in models if model.engine is EngineKind.openai}
-    for model in endpoints.values():
-        yield check_endpoint(model, model.endpoint)
+    for model, sampling in _endpoints_used(config):
+        yield check_endpoint(model, sampling)
 
 
 def check_hub(gated: list[str], *, publishes: bool) -> Check:
@@ -49,36 +57,64 @@ def check_hub(gated: list[str], *, publishes: bool) -> Check:
     return Check("hub", "ok", f"logged in as {user.get('name', 'someone without a name')}")
 
 
-def check_endpoint(model: ModelConfig, endpoint: EndpointConfig) -> Check:
-    """Check that an OpenAI-compatible endpoint answers and serves the model."""
-    import httpx
-
-    name, url = "endpoint", endpoint.base_url.rstrip("/")
-    key = os.environ.get(endpoint.api_key_env)
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    if not url:
+def check_endpoint(model: ModelConfig, sampling: Sampling) -> Check:
+    """Check that an endpoint serves the model: by one real completion with the run's own parameters."""
+    name, endpoint = "endpoint", model.endpoint
+    if not endpoint.base_url:
         return Check(
             name, "missing", f"{model.name} has no address", "set endpoint.base_url, such as http://host:8000/v1"
         )
+    patient = replace(endpoint, outage_s=PATIENCE_S, max_retries=1, timeout_s=min(endpoint.timeout_s, ANSWER_TIMEOUT_S))
+    return asyncio.run(_ask_for_completion(replace(model, endpoint=patient), sampling))
+
+
+async def _ask_for_completion(model: ModelConfig, sampling: Sampling) -> Check:
+    name, url = "endpoint", model.endpoint.base_url
+    request = Request("doctor", [Message(role="user", content=QUESTION)], sampling, seed=1)
     try:
-        answer = httpx.get(f"{url}/models", headers=headers, timeout=TIMEOUT_S)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        engine = OpenAIEngine(model)
+        try:
+            await engine.start()
+            (completion,) = await engine.generate(request)
+        finally:
+            await engine.close()
+    except ConfigError as error:
+        return Check(name, "missing", str(error))
+    except RequestError as error:
+        return _describe_failure(model, error)
+    except SynthgenError as error:
+        why = str(error).partition("; what was committed")[0]
+        return Check(name, "missing", f"{url} does not answer: {why}", "start the server, check endpoint.base_url")
+    key = model.endpoint.api_key_env
+    learnt = "".join(f"; {lesson.removeprefix(url + ': ')}" for lesson in engine.lessons)
+    keyless = "" if os.environ.get(key) else f" (without a key: {key} is unset)"
+    return Check(name, "ok", f"{url} serves {model.id}: {completion.output_tokens} tokens written{keyless}{learnt}")
+
+
+def _describe_failure(model: ModelConfig, error: RequestError) -> Check:
+    """Return what it means that the run's own parameters gave no completion."""
+    name, url = "endpoint", model.endpoint.base_url
+    if error.reason == "no_answer":
         return Check(
-            name, "missing", f"{url} does not answer ({type(error).__name__})", "start the server, check the URL"
+            name, "warning", f"{url} serves {model.id}, which thought and did not answer: {error}", "raise max_tokens"
         )
-    if answer.status_code in (401, 403):
-        mend = f"set {endpoint.api_key_env}" if not key else f"check the key in {endpoint.api_key_env}"
-        return Check(name, "missing", f"{url} answers {answer.status_code}", mend)
-    if answer.status_code != 200:
-        mend = "check endpoint.base_url: it mostly ends in /v1"
-        return Check(name, "warning", f"{url}/models answers {answer.status_code}", mend)
-    try:
-        served = [str(one["id"]) for one in answer.json()["data"]]
-    except (ValueError, KeyError, TypeError):
-        return Check(name, "warning", f"{url}/models gives no list of models", "check endpoint.base_url")
-    if model.id not in served:
-        mend = f"set the model's id to one of: {', '.join(served[:5])}"
-        return Check(name, "missing", f"{url} answers, but does not serve {model.id}", mend)
-    return Check(
-        name, "ok", f"{url} serves {model.id}" + ("" if key else f" (without a key: {endpoint.api_key_env} is unset)")
-    )
+    if error.reason == "rate_limited":
+        return Check(name, "warning", f"{url} limits the rate: {error}", "the run waits as long as the server asks")
+    mend = "change what it refuses, or name it in endpoint.leave_out" if error.reason == "refused" else "ask its owner"
+    return Check(name, "missing", f"{url} answers a request of the run with {error.reason}: {error}", mend)
+
+
+def _endpoints_used(config: Config) -> list[tuple[ModelConfig, Sampling]]:
+    """Return each endpoint's model once, with the sampling of the first stage that asks it."""
+    used = [(generator.model, to_sampling(generator.sampling)) for generator in config.generators.values()]
+    if config.task.model.name:
+        used.append((config.task.model, to_sampling(config.task.sampling)))
+    judge = config.judge
+    used.append((judge.model, Sampling(temperature=judge.temperature, max_tokens=judge.max_tokens or JUDGE_TOKENS)))
+    wanted = {(model.endpoint.base_url, model.id) for model in models_used(config)}
+    found: dict[tuple[str, str], tuple[ModelConfig, Sampling]] = {}
+    for model, sampling in used:
+        key = (model.endpoint.base_url, model.id)
+        if model.engine is EngineKind.openai and key in wanted:
+            found.setdefault(key, (model, sampling))
+    return list(found.values())

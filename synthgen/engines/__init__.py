@@ -13,7 +13,7 @@ from synthgen.engines.base import Engine, EngineInfo
 
 __all__ = ["Engine", "EngineInfo", "make_engine"]
 
-PUBLIC = ("base", "preflight", "vllm_loading")
+PUBLIC = ("base", "openai", "preflight", "vllm_loading")
 IMPORTS = ("config", "models")
 
 _ENGINES: dict[EngineKind, tuple[str, str]] = {

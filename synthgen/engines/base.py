@@ -18,12 +18,14 @@ class EngineInfo:
         context_length: prompt plus output tokens that fit, or None where the engine does not know.
         kv_cache_tokens: tokens that its KV cache holds, or None.
         details: versions and settings for the report (plain JSON values).
+        is_billed: whether tokens are billed: then each sample is asked for on its own, and kept as soon as it is there.
     """
 
     max_num_seqs: int
     context_length: int | None
     kv_cache_tokens: int | None
     details: dict[str, object]
+    is_billed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Engine(Protocol):
         Raises:
             RequestError: this request cannot be served; others can.
             EngineDeadError: no request can be served any more.
+            RunFailedError: nor by another engine of the same model (an endpoint's credit is used up, say).
         """
 
     def heartbeat(self) -> float:
@@ -77,6 +80,9 @@ class Engine(Protocol):
 
         A replica whose engine has work and whose numbers stand still for `cluster.stall_timeout_s` counts as hung.
         """
+
+    def notice(self) -> str:
+        """Return what the engine waits for, in a few words for the progress; empty: nothing."""
 
     async def close(self) -> None:
         """Free the model and end every process that the engine started. Safe to call twice."""

@@ -110,6 +110,10 @@ class EchoEngine:
         """Return the clock while a completion takes its time, else a constant: requests that hang do not count."""
         return time.monotonic() if self._working else 0.0
 
+    def notice(self) -> str:
+        """Return nothing: this engine waits for nobody."""
+        return ""
+
     async def close(self) -> None:
         """End requests that hang."""
         self._die("the echo engine is closed")

@@ -167,6 +167,10 @@ class VllmEngine:
         found = [(self._requests[key], made) for key, made in tokens.items()]
         return EngineLoad(found, running, len(states) - running, share)
 
+    def notice(self) -> str:
+        """Return nothing: this engine waits for nobody."""
+        return ""
+
     async def close(self) -> None:
         """End vLLM's processes. Requests that still wait get EngineDeadError."""
         self._closed = True

@@ -131,6 +131,9 @@ def model_fields(model: ModelConfig) -> Mapping[str, Any]:
     if model.engine is EngineKind.echo:
         echo = asdict(model.echo)
         fields["echo"] = {key: echo[key] for key in ("output_tokens", "long_tail", "judge")}
+    if model.engine is EngineKind.openai:  # only what is set, so that units from before there were such keys count
+        given = {key: getattr(model.endpoint, key) for key in ("extra_body", "chat_template_kwargs")}
+        fields |= {f"endpoint.{key}": value for key, value in given.items() if value}
     return fields
 
 

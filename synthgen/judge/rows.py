@@ -42,6 +42,8 @@ def make_row(task: JudgeTask, request: Request | None, outcome: Outcome | None) 
     row["attempts"] = request.attempt
     if isinstance(outcome, RequestFailure):
         row["error"] = outcome.reason
+    elif isinstance(outcome[0], RequestFailure):
+        row["error"] = outcome[0].reason
     else:
         row |= _read_answer(task, outcome[0])
     return row

@@ -110,6 +110,7 @@ class ProgressView:
             status |= {
                 "elapsed_s": round(snapshot.elapsed_s, 1),
                 "gpu_hours": round(snapshot.gpu_hours, 4),
+                "api_usd": round(snapshot.api_usd, 4),
                 "tokens_per_s": round(self._live_rate(), 1),
                 "stages": {name: self._stage_status(name, totals) for name, totals in snapshot.stages.items()},
                 "replicas": snapshot.replicas,
@@ -258,9 +259,12 @@ def _replica_states(snapshot: Snapshot) -> list[str]:
     """Return such as `["2/4 replicas ready", "1 loading", "1 waiting for resources"]`."""
     states = Counter(replica["state"] for replica in snapshot.replicas)
     ready = states.pop("ready", 0)
+    notices = dict.fromkeys(replica["notice"] for replica in snapshot.replicas if replica.get("notice"))
     return [
         f"{ready}/{len(snapshot.replicas)} replicas ready",
         *(f"{n} {state}" for state, n in sorted(states.items())),
+        *([f"${snapshot.api_usd:,.2f} for tokens"] if snapshot.api_usd else []),
+        *notices,
     ]
 
 

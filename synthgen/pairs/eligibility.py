@@ -1,4 +1,8 @@
-"""Which completions may be chosen: not those that were cut off, are empty, or do nothing but refuse."""
+"""Which completions may be chosen: not those that were cut off, are empty, or do nothing but refuse.
+
+And which may stand in a pair at all, or in a row of KTO: not half a text that an endpoint's error, filter or tool call
+ended, whatever the reason's name. It says nothing about the model, so it must not be rejected either.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.pairs.refusals import find_refusals
+from synthgen.records import WHOLE_FINISH_REASONS
 
 FAULTS = ("chosen_cut_off", "chosen_empty", "chosen_refusal")
 """Why a completion must not be chosen, in the order in which they are looked for."""
@@ -27,6 +32,17 @@ def find_faults(generations: pa.Table, drop_refusals: bool) -> npt.NDArray[np.in
     faults[~_mask(pc.match_substring_regex(text, _VISIBLE))] = 1
     faults[_mask(pc.equal(generations["finish_reason"], "length"))] = 0
     return faults
+
+
+def find_whole(generations: pa.Table) -> npt.NDArray[np.bool_]:
+    """Return, per completion, whether there is a text that the model ended itself or a limit cut off.
+
+    Args:
+        generations: GENERATIONS_SCHEMA. A text without a finish reason (from elsewhere) counts as whole.
+    """
+    finish = generations["finish_reason"]
+    broken = _mask(pc.invert(pc.is_in(finish, pa.array([*WHOLE_FINISH_REASONS, None], pa.string()))))
+    return np.asarray(pc.is_valid(generations["text"]).to_numpy(), dtype=bool) & ~broken
 
 
 # Anything that prints: not a space, a control or formatting character (zero width), or an unassigned code point.

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from synthgen.config import PairsConfig
 from synthgen.pairs.counts import PairCounts
-from synthgen.pairs.eligibility import find_faults
+from synthgen.pairs.eligibility import find_faults, find_whole
 from synthgen.pairs.index import BoolArray, FloatArray, IntArray, combine, index_completions
 from synthgen.pairs.ratings import drop_canaries, flatten_ratings
 from synthgen.pairs.scores import average_aspects, average_repetitions
@@ -90,7 +90,7 @@ def _label_completions(
     A desirable completion is one that may be chosen and scores at least `pairs.kto.high`; an undesirable one scores at
     most `pairs.kto.low` (Kahneman-Tversky Optimization needs no pairs, arXiv 2402.01306).
     """
-    has_text = pc.is_valid(generations["text"]).to_numpy().astype(bool)
+    has_text = find_whole(generations)
     desirable = has_text & may_be_chosen & (scores >= config.kto.high)
     rows = np.flatnonzero(desirable | (has_text & (scores <= config.kto.low)))
     return rows, desirable[rows]

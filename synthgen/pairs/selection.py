@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from synthgen.config import PairPolicy, PairsConfig
 from synthgen.pairs.counts import (
@@ -21,7 +20,7 @@ from synthgen.pairs.counts import (
     TOO_SIMILAR,
     PairCounts,
 )
-from synthgen.pairs.eligibility import FAULTS
+from synthgen.pairs.eligibility import FAULTS, find_whole
 from synthgen.pairs.index import BoolArray, CompletionIndex, FloatArray, IntArray
 from synthgen.pairs.policies import POLICIES
 from synthgen.pairs.ratings import SCORE_DECIMALS
@@ -64,7 +63,7 @@ def select_pairs(
         faults: what `find_faults` returned.
     """
     prompt, prompts = index.prompt, len(index.prompt_ids)
-    has_text = pc.is_valid(generations["text"]).to_numpy().astype(bool)
+    has_text = find_whole(generations)
     is_scored = has_text & ~np.isnan(scores)
     scored = _make_frame(generations, index, scores, faults, is_scored, run_seed)
     candidates = POLICIES[config.policy](scored, config)

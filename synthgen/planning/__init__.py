@@ -56,5 +56,5 @@ __all__ = [
     "weights_bytes",
 ]
 
-PUBLIC = ("formats", "hardware", "workload")
+PUBLIC = ("formats", "hardware", "prices", "workload")
 IMPORTS = ("config", "models")

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from synthgen.config import EngineKind
 from synthgen.planning.hardware import describe_cluster
 from synthgen.planning.plan import ModelPlan, Range, RunPlan
 from synthgen.planning.pools import PoolPlan
+from synthgen.planning.prices import price_usd
 from synthgen.planning.sensitivity import Swing
 from synthgen.planning.workload import StageWork
 
@@ -32,7 +34,7 @@ def format_plan(plan: RunPlan) -> str:
     lines.append(f"pools    {_MODES[cluster.mode]} ({cluster.reason})")
     for pool in cluster.pools:
         lines += ["", *_format_pool(pool, plan.models[pool.name], cluster.cluster.gpu.memory_gib)]
-    lines += ["", *_format_work(plan), "", *_format_cost(plan)]
+    lines += ["", *_format_work(plan), "", *_format_cost(plan), *_format_bills(plan)]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -131,6 +133,25 @@ def _format_work(plan: RunPlan) -> list[str]:
     return lines
 
 
+def _format_bills(plan: RunPlan) -> list[str]:
+    """Return what the tokens of endpoints cost, or which price is not known. A provider bills each sample's prompt."""
+    lines = []
+    for item in plan.work:
+        if item.model.engine is not EngineKind.openai or not item.requests:
+            continue
+        bill = item.bill
+        usd = price_usd(item.model, bill)
+        tokens = f"tokens   {item.name}: about {bill.input_tokens:,} in, {bill.output_tokens:,} out"
+        if usd is None:
+            lines.append(
+                f"{tokens}; what they cost is not known: set endpoint.usd_per_million_input_tokens and "
+                "endpoint.usd_per_million_output_tokens"
+            )
+        else:
+            lines.append(f"{tokens}: about {_dollars(usd)} (endpoint.usd_per_million_*), nothing found in a cache")
+    return lines
+
+
 def _format_cost(plan: RunPlan) -> list[str]:
     if plan.hours is None or plan.estimate.wall_s is None:
         return ["time     not known: no data sheet for these machines; finished units of a run will tell"]
@@ -150,7 +171,7 @@ def _format_cost(plan: RunPlan) -> list[str]:
             lines.append("cost     set cluster.gpu_hour_usd to see dollars")
     outside = [item.name for item in plan.work if plan.estimate.stage_s[item.name] is None]
     if outside:
-        lines.append(f"without  {', '.join(outside)}: the endpoint's speed and price are not known here")
+        lines.append(f"without  {', '.join(outside)}: the endpoint's speed is not known here")
     unit = "GPU-hours" if plan.gpu_hours is not None else "s"
     for index, swing in enumerate(plan.swings):
         lines.append(("most by  " if index == 0 else "also by  ") + _format_swing(swing, unit))
@@ -182,6 +203,7 @@ def _work_to_json(item: StageWork, seconds: float | None) -> dict[str, Any]:
         "output_tokens": item.total_output_tokens,
         "measured": list(item.measured),
         "busy_s": seconds,
+        "usd": price_usd(item.model, item.bill),
     }
 
 

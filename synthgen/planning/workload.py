@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from synthgen.config import Config, JudgeMode, ModelConfig, Rationale
 from synthgen.planning.fit import Lengths
 from synthgen.records import JUDGE, TASK, Kind, name_generations
+
+if TYPE_CHECKING:
+    from synthgen.records import Bill
 
 DEFAULT_PROMPTS = 1000
 DEFAULT_PROMPT_TOKENS = 250.0
@@ -106,6 +110,18 @@ class StageWork:
     def total_output_tokens(self) -> float:
         """Tokens of all completions."""
         return self.requests * self.completions * self.output_tokens
+
+    @property
+    def bill(self) -> Bill:
+        """What an endpoint counts: it is sent each sample's prompt."""
+        from synthgen.records import Bill
+
+        samples = self.requests * self.completions
+        return Bill(
+            requests=round(samples),
+            input_tokens=round(samples * self.input_tokens),
+            output_tokens=round(self.total_output_tokens),
+        )
 
     @property
     def lengths(self) -> Lengths:

@@ -15,6 +15,7 @@ _SECRET = re.compile(r"token|secret|password|credential|api_?key|access_?key", r
 _NO_SECRET = re.compile(r"_env$|tokens|tokenizer|token_ids")
 # What says where and how fast a run went, not what it made.
 _LEFT_OUT = frozenset({"publish", "plan", "cluster", "run.dir", "run.lease_s", "run.grace_s", "run.log_interval_s"})
+_PRIVATE = frozenset({"base_url", "base_urls", "extra_headers", "proxy", "unix_socket", "ca_file"})
 _LOCATIONS = frozenset({"id", "path", "tokenizer", "lora", "exclude", "pipeline"})
 
 
@@ -69,7 +70,7 @@ def _replace_entries(
 
 def _clean(value: Any, key: str) -> Any:
     name = key.rpartition(".")[2]
-    if key in _LEFT_OUT or name == "base_url":
+    if key in _LEFT_OUT or name in _PRIVATE:
         return None
     if isinstance(value, dict):
         items = {entry: _clean(item, f"{key}.{entry}" if key else str(entry)) for entry, item in value.items()}

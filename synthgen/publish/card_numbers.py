@@ -40,8 +40,20 @@ def _flow(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
         *_by_reason("prompts without a pair", pairs.get("dropped_by_reason") or {}),
         ("pairs made", pairs.get("made")),
         ("GPU hours", report.get("gpu_hours")),
+        *_bills(report),
     ]
     return [row for row in rows if row[1] is not None]
+
+
+def _bills(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return what endpoints counted and cost, by stage."""
+    rows: list[tuple[str, Any]] = []
+    for name, stage in (report.get("stages") or {}).items():
+        bill = stage.get("billed") or {}
+        rows.append((f"{name}, input tokens billed", bill.get("input_tokens")))
+        rows.append((f"{name}, output tokens billed", bill.get("output_tokens")))
+        rows.append((f"{name}, dollars for tokens", stage.get("usd")))
+    return rows
 
 
 def _by_reason(name: str, counts: Mapping[str, Any]) -> list[tuple[str, Any]]:

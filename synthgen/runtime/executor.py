@@ -69,6 +69,7 @@ class Executor:
         self._gpu_s = 0.0
         self._clock = self._began
         self._durations: deque[float] = deque(maxlen=256)
+        self._lessons: set[str] = set()
         units = len(scheduler.unit_rows)
         self._unit_size = max(scheduler.unit_rows, default=1)
         directories = {name: files.directory for spec in specs for name, files in spec.stages.items()}
@@ -131,6 +132,7 @@ class Executor:
             {
                 "name": handle.name,
                 "state": "ready" if handle.info else ("loading" if handle.placed_at else "waiting for resources"),
+                "notice": handle.progress.notice,
                 "open_units": len(handle.open),
                 "completions": handle.progress.completions,
                 "output_tokens": max(handle.progress.output_tokens, sum(handle.progress.made.values())),
@@ -148,6 +150,7 @@ class Executor:
             replicas,
             time.monotonic() - self._began,
             self._gpu_s / 3600,
+            api_usd=self._api_usd(),
             in_flight={name: self._in_flight(name) for name in self._totals},
         )
 
@@ -401,16 +404,29 @@ class Executor:
         if progress.signs_of_life != handle.progress.signs_of_life or not handle.open:
             handle.changed_at = time.monotonic()
         handle.progress = progress
+        for lesson in progress.lessons:
+            if lesson not in self._lessons:
+                self._lessons.add(lesson)
+                self._notes.append(lesson)
+                logger.warning("%s", lesson)
 
     def _check_budget(self) -> None:
         hours = self._gpu_s / 3600
-        usd = hours * self._cluster.gpu_hour_usd
+        usd = hours * self._cluster.gpu_hour_usd + self._api_usd()
         for key, limit, spent in (
             ("run.max_gpu_hours", self._run.max_gpu_hours, hours),
             ("run.max_usd", self._run.max_usd, usd),
         ):
             if limit is not None and spent >= limit:
                 self.stop(RunStoppedError(f"{key}={limit:g} is spent"))
+
+    def _api_usd(self) -> float:
+        """Return what endpoints have cost in this session, as far as their prices are given, dollars."""
+        return sum(
+            progress.usd
+            for pool in self._pools
+            for progress in [*pool.finished.values(), *(handle.progress for handle in pool.handles)]
+        )
 
     def _drain(self, error: SynthgenError) -> NoReturn:
         """Let what is in flight commit for `run.grace_s`, then end."""

@@ -71,6 +71,8 @@ class Losses:
         pool.kill_replica(handle)
         if isinstance(cause, ConfigError):
             raise ConfigError(str(cause)) from error
+        if isinstance(cause, RunFailedError):
+            raise RunFailedError(str(cause)) from error
         if self._node_is_gone(handle):
             logger.warning("%s: its node went while it loaded", handle.name)
             return

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,14 +25,19 @@ from synthgen.engines import make_engine
 from synthgen.engines.base import Engine, EngineInfo, TellsLoad
 from synthgen.engines.vllm_loading import LoadingWatch
 from synthgen.errors import RequestError, RunFailedError
+from synthgen.ledger.journal import Journal
 from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir, StaleUnitError, digests_of, inputs_of
-from synthgen.records import Completion, Outcome, Request, RequestFailure, UnitCounts, add_counts
+from synthgen.planning.prices import price_usd
+from synthgen.records import NO_BILL, Completion, Outcome, Request, RequestFailure, UnitCounts, add_counts
 from synthgen.runtime.failures import Held, hold_back
+from synthgen.runtime.paid_samples import PaidSamples
 from synthgen.runtime.retries import Kept, digest_kept, drop_kept, failed_prompts, merge_kept, read_kept, write_kept
 from synthgen.runtime.scheduler import Task
 from synthgen.stages.base import LLMStage, StageFiles
 
 logger = logging.getLogger(__name__)
+
+Generate = Callable[[Request], Awaitable[Sequence[Completion | RequestFailure]]]
 
 KILLS_ENGINE = "kills_engine"
 READ_TRIES = 5
@@ -68,6 +73,9 @@ class Progress:
         running, waiting: sequences in the engine, as it says.
         kv_cache_share: see `EngineLoad`.
         phase, phase_s: what the engine is at while it loads, and for how long.
+        usd: what an endpoint's answers cost, dollars, where its prices are given.
+        notice: what the engine waits for, in a few words; empty: nothing.
+        lessons: what the engine has learnt of its server.
     """
 
     completions: int = 0
@@ -84,6 +92,9 @@ class Progress:
     kv_cache_share: float | None = None
     phase: str = ""
     phase_s: float = 0.0
+    usd: float = 0.0
+    notice: str = ""
+    lessons: tuple[str, ...] = ()
 
     @property
     def signs_of_life(self) -> tuple[int, float]:
@@ -149,9 +160,12 @@ class Replica:
         self._run_dir = run_dir
         self._stages = stages
         self._name = name
+        self._model = model
         self._engine: Engine = make_engine(model)
         self._max_failed_fraction = max_failed_fraction
         self._held: dict[Task, _Made] = {}
+        self._is_billed = False
+        self._paid: set[PaidSamples] = set()
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="unit")
         self._progress = Progress()
         self._open = 0
@@ -165,6 +179,7 @@ class Replica:
         began = time.monotonic()
         info = await self._engine.start()
         self._watch = None
+        self._is_billed = info.is_billed
         return ReplicaInfo(info, socket.gethostname(), os.getpid(), time.monotonic() - began)
 
     async def run(self, task: Task) -> UnitCounts | Held:
@@ -203,6 +218,8 @@ class Replica:
         self._settle_clock()
         self._progress.heartbeat = self._engine.heartbeat()
         self._look()
+        self._progress.notice = self._engine.notice()
+        self._progress.lessons = tuple(getattr(self._engine, "lessons", ()))
         return self._progress
 
     def _look(self) -> None:
@@ -234,6 +251,8 @@ class Replica:
     async def close(self) -> Progress:
         """Free the engine and return the final totals."""
         self._settle_clock()
+        for paid in list(self._paid):
+            await paid.flush()
         await self._engine.close()
         return self._progress
 
@@ -250,8 +269,21 @@ class Replica:
             message = f"the engine died {task.deaths} times while serving this prompt"
             outcomes: list[Outcome] = [RequestFailure(KILLS_ENGINE, message) for _ in requests]
             served = _Served(requests, outcomes)
+        elif self._is_billed:
+            return await self._run_paid(files, task, tables, asked, requests, kept)
         else:
-            served = await self._serve(files.stage, requests)
+            served = await self._serve(files.stage, requests, self._engine.generate)
+        return await self._finish(files, task, tables, asked, served, kept)
+
+    async def _finish(
+        self,
+        files: StageFiles,
+        task: Task,
+        tables: Mapping[str, pa.Table],
+        asked: Mapping[str, pa.Table],
+        served: _Served,
+        kept: Kept | None,
+    ) -> UnitCounts | Held:
         made: _Made = await self._in_thread(self._make, files, task, tables, asked, served, kept)
         held = None if task.rows is not None else hold_back(made.counts, made.failures, self._max_failed_fraction)
         if held is not None:
@@ -261,17 +293,51 @@ class Replica:
         counts: UnitCounts = await self._in_thread(self._commit, made)
         return counts
 
-    async def _serve(self, stage: LLMStage, requests: list[Request]) -> _Served:
+    async def _run_paid(
+        self,
+        files: StageFiles,
+        task: Task,
+        tables: Mapping[str, pa.Table],
+        asked: Mapping[str, pa.Table],
+        requests: list[Request],
+        kept: Kept | None,
+    ) -> UnitCounts | Held:
+        """Run a task on an engine that bills per token: what is finished outlives the task.
+
+        The journal goes once nothing of the unit can be asked again: samples whose siblings failed stay paid for.
+        """
+        journal = Journal(self._run_dir, files.directory, task.unit)
+        paid = PaidSamples(self._engine, journal)
+        await paid.open()
+        self._paid.add(paid)
+        done: UnitCounts | Held | None = None
+        try:
+            served = await self._serve(files.stage, requests, paid.generate)
+            done = await self._finish(files, task, tables, asked, served, kept)
+            return done
+        finally:
+            self._paid.discard(paid)
+            if isinstance(done, UnitCounts) and task.rows is None and not done.may_pass:
+                await self._in_thread(journal.delete)
+            else:
+                await paid.flush()
+
+    async def _serve(self, stage: LLMStage, requests: list[Request], generate: Generate) -> _Served:
         encoded = await self._in_thread(self._engine.encode, requests)
         unit = _OpenUnit(stage.name, len(requests))
         self._units[id(unit)] = unit
         try:
-            return await self._serve_unit(stage, requests, encoded, unit)
+            return await self._serve_unit(stage, requests, encoded, unit, generate)
         finally:
             del self._units[id(unit)]
 
     async def _serve_unit(
-        self, stage: LLMStage, requests: list[Request], encoded: list[Request | RequestFailure], unit: _OpenUnit
+        self,
+        stage: LLMStage,
+        requests: list[Request],
+        encoded: list[Request | RequestFailure],
+        unit: _OpenUnit,
+        generate: Generate,
     ) -> _Served:
         totals: Counter[str] = Counter()
         began = time.time()
@@ -290,13 +356,21 @@ class Replica:
                     return request, item
                 unit.flying.add(id(item))
                 try:
-                    completions = await self._engine.generate(item)
+                    samples = await generate(item)
                 except RequestError as error:
-                    return request, RequestFailure(error.reason, str(error), error.retryable)
+                    failure = RequestFailure(
+                        error.reason, str(error), error.retryable, error.raw, error.bill or NO_BILL
+                    )
+                    self._count_bill(totals, [failure])
+                    return request, failure
                 finally:
                     unit.flying.discard(id(item))
+                self._count_bill(totals, samples)
+                completions = [sample for sample in samples if isinstance(sample, Completion)]
                 self._count(totals, completions)
                 self._finished[stage.name] += sum(completion.output_tokens for completion in completions)
+                if len(completions) < len(samples):
+                    return request, samples
                 follow_up = stage.follow_up(request, completions)
                 if follow_up is None:
                     return request, completions
@@ -316,6 +390,10 @@ class Replica:
             input_tokens=totals["input"],
             cached_input_tokens=totals["cached"],
             output_tokens=totals["output"],
+            billed_requests=totals["billed_requests"],
+            billed_input_tokens=totals["billed_input"],
+            billed_cached_tokens=totals["billed_cached"],
+            billed_output_tokens=totals["billed_output"],
             started_at=began,
             ended_at=time.time(),
         )
@@ -332,6 +410,15 @@ class Replica:
         progress.completions += len(completions)
         progress.input_tokens += first.prompt_tokens
         progress.output_tokens += output
+
+    def _count_bill(self, totals: Counter[str], samples: Sequence[Completion | RequestFailure]) -> None:
+        for sample in samples:
+            bill = sample.bill
+            totals["billed_requests"] += bill.requests
+            totals["billed_input"] += bill.input_tokens
+            totals["billed_cached"] += bill.cached_tokens
+            totals["billed_output"] += bill.output_tokens
+            self._progress.usd += price_usd(self._model, bill) or 0.0
 
     def _read_inputs(self, files: StageFiles, task: Task) -> dict[str, pa.Table]:
         tables: dict[str, pa.Table] = {}
@@ -472,19 +559,25 @@ def _is_about(line: Mapping[str, Any], prompt_ids: Collection[str]) -> bool:
 
 
 def _describe_failures(stage: str, task: Task, served: _Served) -> list[dict[str, Any]]:
-    return [
-        {
-            "stage": stage,
-            "unit": task.unit,
-            "request_id": request.request_id,
-            "reason": outcome.reason,
-            "message": outcome.message,
-            "retryable": outcome.retryable,
-            "input": list(request.messages),
-        }
-        for request, outcome in zip(served.requests, served.outcomes, strict=True)
-        if isinstance(outcome, RequestFailure)
-    ]
+    """Return a record per request that failed, and per sample that failed while its siblings are there."""
+    found: list[dict[str, Any]] = []
+    for request, outcome in zip(served.requests, served.outcomes, strict=True):
+        samples = [outcome] if isinstance(outcome, RequestFailure) else outcome
+        for index, sample in enumerate(samples):
+            if isinstance(sample, RequestFailure):
+                record: dict[str, Any] = {
+                    "stage": stage,
+                    "unit": task.unit,
+                    "request_id": request.request_id,
+                    "reason": sample.reason,
+                    "message": sample.message,
+                    "retryable": sample.retryable,
+                    "input": list(request.messages),
+                }
+                record |= {} if sample is outcome else {"sample_index": index}
+                record |= {"raw": sample.raw} if sample.raw else {}
+                found.append(record)
+    return found
 
 
 def _redirect_output(log_path: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from synthgen.config import GeneratorConfig, ModelConfig, SamplingConfig
+from synthgen.config import EngineKind, GeneratorConfig, ModelConfig, SamplingConfig
 from synthgen.records import (
     GENERATIONS_SCHEMA,
     Completion,
@@ -73,7 +73,7 @@ class GenerateStage:
                 messages=self._with_system(messages),
                 sampling=sampling,
                 n=self.config.n,
-                seed=make_seed(self.run_seed, self.generator, prompt_id, 0),
+                seed=fit_seed(make_seed(self.run_seed, self.generator, prompt_id, 0), self.model, self.config.n),
                 priority=self.priority,
             )
             for prompt_id, messages in zip(ids, conversations, strict=True)
@@ -84,7 +84,7 @@ class GenerateStage:
         return None
 
     def collect(self, tables: Tables, requests: Sequence[Request], outcomes: Sequence[Outcome]) -> pa.Table:
-        """Return GENERATIONS_SCHEMA rows: n per request, in order; a failed request gives n rows with `error` set."""
+        """Return GENERATIONS_SCHEMA rows: n per request, in order; `error` is set where there is no completion."""
         n = self.config.n
         flat = [
             outcome if isinstance(outcome, RequestFailure) else outcome[i] for outcome in outcomes for i in range(n)
@@ -112,6 +112,14 @@ class GenerateStage:
         if self.config.system_prompt is None or (messages and messages[0]["role"] == "system"):
             return messages
         return [{"role": "system", "content": self.config.system_prompt}, *messages]
+
+
+def fit_seed(seed: int, model: ModelConfig, n: int) -> int:
+    """Return a seed that the model's server is sent as it is, the last of its `n` samples too.
+
+    Gateways keep numbers as doubles, which round seeds of 60 bits to the same few, and some servers know 32 bits only.
+    """
+    return seed % (2**31 - n) if model.engine is EngineKind.openai else seed
 
 
 def to_sampling(config: SamplingConfig) -> Sampling:

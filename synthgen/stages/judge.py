@@ -26,6 +26,7 @@ from synthgen.judge.ultrafeedback import hash_template, render_judge_prompt
 from synthgen.records import (
     JUDGE,
     JUDGEMENTS_SCHEMA,
+    WHOLE_FINISH_REASONS,
     Completion,
     Kind,
     Message,
@@ -39,6 +40,7 @@ from synthgen.records import (
     stable_hex,
 )
 from synthgen.stages.base import LLMStage
+from synthgen.stages.generate import fit_seed
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +153,8 @@ class JudgeStage:
         return replace(
             request,
             messages=[*request.messages[:2], *turns],  # the question, and the last answer only
-            seed=make_seed(self.run_seed, "judge", request.request_id, request.attempt),
+            sampling=self._widen(request.sampling, completions[0]),
+            seed=fit_seed(make_seed(self.run_seed, "judge", request.request_id, request.attempt), self.model, 1),
             attempt=request.attempt + 1,
             prompt_token_ids=None,
         )
@@ -212,9 +215,11 @@ class JudgeStage:
         completions: dict[str, dict[str, str]] = {}
         for name in self.inputs[1:]:
             table = tables[name]
-            columns = [table[column].to_pylist() for column in ("prompt_id", "completion_id", "text", "error")]
-            for prompt_id, completion_id, text, error in zip(*columns, strict=True):
-                if error is None and text is not None:  # an empty text is an answer too, and is rated
+            names = ("prompt_id", "completion_id", "text", "error", "finish_reason")
+            columns = [table[column].to_pylist() for column in names]
+            for prompt_id, completion_id, text, error, finish in zip(*columns, strict=True):
+                whole = finish is None or finish in WHOLE_FINISH_REASONS
+                if error is None and text is not None and whole:  # an empty text is an answer too, and is rated
                     completions.setdefault(prompt_id, {})[completion_id] = text
         return list(plan_tasks(prompt_ids, completions, self.aspects, self.config, self.run_seed))
 
@@ -228,7 +233,7 @@ class JudgeStage:
                 task.aspect, instruction, apply_order(texts, task.order), form.note, config.layout
             ),
             sampling=Sampling(temperature=config.temperature, max_tokens=self._budget(form)),
-            seed=make_seed(self.run_seed, "judge", task.request_id),
+            seed=fit_seed(make_seed(self.run_seed, "judge", task.request_id), self.model, 1),
             output_format=OutputFormat(
                 kind="regex",
                 spec=form.regex if config.constrained else "",
@@ -238,6 +243,12 @@ class JudgeStage:
             ),
             priority=self.priority,
         )
+
+    def _widen(self, sampling: Sampling, completion: Completion) -> Sampling:
+        """Give an answer that was cut off twice the tokens, which `judge.max_retries` bounds."""
+        if completion.finish_reason != "length":
+            return sampling
+        return replace(sampling, max_tokens=2 * sampling.max_tokens)
 
     def _budget(self, form: JudgeFormat) -> int:
         if self.config.max_tokens is not None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from synthgen.config import ModelConfig, TaskConfig
 from synthgen.errors import ConfigError, RequestError
 from synthgen.records import TASK, TASK_SCHEMA, Completion, Kind, Outcome, Request, RequestFailure, Tables, make_seed
-from synthgen.stages.generate import to_sampling
+from synthgen.stages.generate import fit_seed, to_sampling
 from synthgen.tasks import (
     LoadedTask,
     MissingInputError,
@@ -134,7 +134,12 @@ class DistilabelTaskStage:
                 elif isinstance(outcome, RequestFailure):
                     row["error"] = outcome.reason
                 else:
-                    row |= _read_completion(loaded, outcome[index], inputs)
+                    sample = outcome[index]
+                    row |= (
+                        {"error": sample.reason}
+                        if isinstance(sample, RequestFailure)
+                        else _read_completion(loaded, sample, inputs)
+                    )
                 rows.append(row)
         return pa.Table.from_pylist(rows, schema=self.schema)
 
@@ -143,7 +148,7 @@ class DistilabelTaskStage:
         wanted = self._load().inputs
         for prompt in prompts.to_pylist():
             prompt_id: str = prompt["prompt_id"]
-            seed = make_seed(self.run_seed, TASK, prompt_id, 0)
+            seed = fit_seed(make_seed(self.run_seed, TASK, prompt_id, 0), self.model, self.config.n)
             try:
                 yield prompt_id, seed, select_inputs(list_columns(prompt), wanted, self.config.inputs)
             except MissingInputError as error:

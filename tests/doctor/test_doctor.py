@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -12,9 +13,12 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.specifiers import SpecifierSet
+from scripted_endpoint import Endpoint, answer, failure
+from scripted_endpoint import serve as serve_endpoint
 
 from synthgen import DISTRIBUTION
 from synthgen.cli import run_command
@@ -25,6 +29,7 @@ from synthgen.doctor.places import check_directory, check_object_store, check_sp
 from synthgen.doctor.ray_cluster import describe_nodes, find_refusal
 from synthgen.doctor.services import check_endpoint, check_hub
 from synthgen.doctor.software import check_namesake, check_packages, check_python, check_torch_siblings, check_vllm
+from synthgen.records import Sampling
 from tests.local_ray import start_head
 
 SECRET = "hf_" + "Zq3" * 12
@@ -209,30 +214,52 @@ def test_check_hub_asks_who_the_token_is_and_never_shows_it(
     assert ("someone" in check.text) is (status == 200)
 
 
-def endpoint_check(url: str) -> Check:
+def endpoint_check(url: str, **sampling: Any) -> Check:
     endpoint = EndpointConfig(base_url=url, api_key_env="SYNTHGEN_TEST_KEY")
-    return check_endpoint(ModelConfig(name="served", id="my-model", engine=EngineKind.openai), endpoint)
+    model = ModelConfig(name="served", id="my-model", engine=EngineKind.openai, endpoint=endpoint)
+    return check_endpoint(model, Sampling(**sampling))
+
+
+def check_served(endpoint: Endpoint, **sampling: Any) -> Check:
+    """Check an endpoint that a thread serves meanwhile."""
+
+    async def check() -> Check:
+        async with serve_endpoint(endpoint):
+            return await asyncio.to_thread(endpoint_check, endpoint.url, **sampling)
+
+    return asyncio.run(check())
+
+
+MINE = [{"id": "my-model"}]
+GONE = failure(404, "no such model")
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "verdict", "words"),
+    ("endpoint", "verdict", "words"),
     [
-        (200, {"data": [{"id": "my-model"}]}, "ok", "serves my-model"),
-        (200, {"data": [{"id": "other"}]}, "missing", "set the model's id to one of: other"),
-        (200, ["nonsense"], "warning", "no list of models"),
-        (401, {}, "missing", "check the key in SYNTHGEN_TEST_KEY"),
-        (404, {}, "warning", "it mostly ends in /v1"),
+        (Endpoint(lambda *_: answer("yes"), models=MINE), "ok", "serves my-model: 3 tokens written"),
+        (Endpoint(lambda *_: answer("yes"), listing=(200, "nonsense", {})), "ok", "serves my-model"),
+        (Endpoint(lambda *_: answer("yes"), models=[{"id": "b"}], serves=lambda: GONE), "missing", "it has b"),
+        (Endpoint(lambda *_: answer("yes"), refuse_key=True), "missing", "refuses the key in SYNTHGEN_TEST_KEY"),
+        (Endpoint(lambda *_: failure(400, "temperature must be below 2"), models=MINE), "missing", "must be below 2"),
+        (Endpoint(lambda *_: failure(402, "no credit"), models=MINE), "missing", "credit or quota"),
+        (Endpoint(lambda *_: (200, "<html>", {}), models=MINE), "missing", "bad_answer: the answer is HTML"),
+        (Endpoint(lambda *_: answer(None), models=MINE), "missing", "no_text"),
+        (
+            Endpoint(lambda _, body: failure(400, "unknown: seed") if "seed" in body else answer("yes"), models=MINE),
+            "ok",
+            "seed cannot be sent: 400: unknown: seed",
+        ),
     ],
 )
-def test_check_endpoint_looks_for_the_model(
-    status: int, body: object, verdict: str, words: str,
-    serve: Callable[[int, object], str], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+def test_check_endpoint_asks_for_a_completion_with_the_runs_parameters(
+    endpoint: Endpoint, verdict: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SYNTHGEN_TEST_KEY", SECRET)
-    check = endpoint_check(serve(status, body))
-    assert check.verdict == verdict
-    assert words in f"{check.text} {check.mend}"
+    check = check_served(endpoint, temperature=0.7, max_tokens=77)
+    assert (check.verdict, words in check.text) == (verdict, True), check
     assert SECRET not in check.text + check.mend
+    assert all((body["temperature"], body["max_tokens"]) == (0.7, 77) for body in endpoint.bodies)
 
 
 def test_check_endpoint_that_is_not_there() -> None:

@@ -37,7 +37,8 @@ from synthgen.config import Config, ExportConfig
 from synthgen.config.compose import compose_config
 from synthgen.config.saved import dump_config
 from synthgen.export.stage import commit_export, stage_export
-from synthgen.ledger.storage import ObjectStorage, open_storage
+from synthgen.ledger.object_store import ObjectStorage
+from synthgen.ledger.storage import open_storage
 from synthgen.observe.status import read_status  # noqa: F401
 from synthgen.runtime.run import run
 from tests.exported_runs import export_units
