@@ -62,5 +62,5 @@ __all__ = [
     "TaskConfig",
 ]
 
-PUBLIC = ("compose", "resources", "sampling", "saved")
+PUBLIC = ("compose", "registry", "resources", "sampling", "saved")
 IMPORTS: tuple[str, ...] = ()
