@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from synthgen.config import ClusterConfig, Config, EngineKind, ModelConfig
+from synthgen.config import ClusterConfig, Config, ModelConfig
 from synthgen.models.checkpoint import resolve_architecture
 from synthgen.planning.cost import Estimate, estimate_cost
 from synthgen.planning.hardware import resolve_cluster
@@ -117,7 +117,7 @@ def _put_together(
 
 
 def _describe_model(model: ModelConfig) -> ModelPlan:
-    if model.engine is not EngineKind.vllm:
+    if not model.served_by.loads_checkpoint:
         return ModelPlan()
     arch = resolve_architecture(model)
     return ModelPlan(

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from synthgen.config import EngineKind, GeneratorConfig, ModelConfig, SamplingConfig
+from synthgen.config import GeneratorConfig, ModelConfig, SamplingConfig
 from synthgen.records import (
     GENERATIONS_SCHEMA,
     Completion,
@@ -119,7 +119,7 @@ def fit_seed(seed: int, model: ModelConfig, n: int) -> int:
 
     Gateways keep numbers as doubles, which round seeds of 60 bits to the same few, and some servers know 32 bits only.
     """
-    return seed % (2**31 - n) if model.engine is EngineKind.openai else seed
+    return seed % (2**31 - n) if model.served_by.is_service else seed
 
 
 def to_sampling(config: SamplingConfig) -> Sampling:

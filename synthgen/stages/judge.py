@@ -11,7 +11,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config import EngineKind, JudgeConfig, JudgeLayout, JudgeMode, ModelConfig
+from synthgen.config import JudgeConfig, JudgeLayout, JudgeMode, ModelConfig
 from synthgen.errors import ConfigError
 from synthgen.judge.aspects import resolve_aspect
 from synthgen.judge.canary import describe_canary
@@ -253,5 +253,5 @@ class JudgeStage:
     def _budget(self, form: JudgeFormat) -> int:
         if self.config.max_tokens is not None:
             return self.config.max_tokens
-        enforced = self.config.constrained and self.model.engine is not EngineKind.openai
+        enforced = self.config.constrained and not self.model.served_by.is_service
         return form.max_tokens if enforced else max(form.max_tokens, UNENFORCED_MAX_TOKENS)
