@@ -242,3 +242,12 @@ def test_rules_see_what_breaks_them(path: str, text: str, complaint: str) -> Non
 
 def test_circles_are_found() -> None:
     assert find_circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [("a", "b", "c")]
+
+
+def test_architecture_page_lists_the_rooms_in_their_order_and_files_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| \[`(\w+)`\]\(\.\./synthgen/\w+\) \|", page, re.MULTILINE)) == ROOMS
+    named = set(re.findall(r"`((?:\w+/)*\w+\.py)`", page)) - {"path/to/file.py"}
+    there = {str(path.relative_to(ROOT)) for path in ROOT.glob("**/*.py") if ".venv" not in path.parts}
+    assert len(named) > 30
+    assert sorted(name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in there)) == []

@@ -162,14 +162,14 @@ def test_sampling_rules_are_those_of_vllm(sampling: Sampling, n: int) -> None:
         refused = False
     except (VLLMClientError, ValueError):
         refused = True
-    problems = list(list_sampling_problems("s", sampling, n=n, n_key="n", engine="vllm"))
+    problems = list(list_sampling_problems("s", sampling, n=n, n_key="n", one_by_one=False))
     assert bool(problems) == refused, problems
 
 
 def test_endpoint_may_be_greedy_with_several_completions() -> None:
     greedy = Sampling(temperature=0)
-    assert list(list_sampling_problems("s", greedy, n=4, n_key="n", engine="openai")) == []
-    (problem,) = list_sampling_problems("s", greedy, n=4, n_key="n", engine="echo")
+    assert list(list_sampling_problems("s", greedy, n=4, n_key="n", one_by_one=True)) == []
+    (problem,) = list_sampling_problems("s", greedy, n=4, n_key="n", one_by_one=False)
     assert problem.startswith("s.temperature=0 with n=4: greedy completions")
 
 

@@ -16,10 +16,10 @@ CONF = Path(__file__).parents[2] / "conf" / "pairs"
 
 @pytest.mark.parametrize("policy", POLICIES.names)
 def test_every_policy_has_a_shipped_file_that_is_valid(policy: str) -> None:
-    merged = OmegaConf.merge(OmegaConf.structured(PairsConfig), OmegaConf.load(CONF / f"{policy.value}.yaml"))
+    merged = OmegaConf.merge(OmegaConf.structured(PairsConfig), OmegaConf.load(CONF / f"{policy}.yaml"))
     config = OmegaConf.to_object(merged)
     assert isinstance(config, PairsConfig)
-    assert config.policy is policy
+    assert config.policy == policy
     check_pairs(config, ["main"])
 
 
