@@ -1,6 +1,8 @@
 """The records that flow through a run, and the Arrow schemas of the files that hold them.
 
 Everything here is plain data. The schemas are declared once, and every file of a run is written with one of them.
+
+One file because it is one list: whoever asks what a column means looks here.
 """
 
 from __future__ import annotations

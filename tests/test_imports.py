@@ -222,6 +222,12 @@ def test_imports_of_the_command_line_are_light() -> None:
     assert done.stdout.split() == []
 
 
+def test_long_files_say_why_they_are_one() -> None:
+    long = [source for source in read_sources() if (ROOT / source.path).read_text(encoding="utf-8").count("\n") > 300]
+    assert long, "the reasons can go from the docstrings"
+    assert [source.path for source in long if "One file because" not in (ast.get_docstring(source.tree) or "")] == []
+
+
 @pytest.mark.parametrize(
     ("path", "text", "complaint"),
     [

@@ -2,6 +2,8 @@
 
 Hydra 1.3 runs `__post_init__` only in `OmegaConf.to_object`, so the CLI converts once (`load_config`) and everything
 below it sees plain dataclasses, treated as read-only. Every field has its unit in a comment.
+
+One file because Hydra composes one tree, and a key is looked up here.
 """
 
 from __future__ import annotations

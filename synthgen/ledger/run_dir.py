@@ -1,6 +1,8 @@
 """The run directory: the ledger of which (stage, unit) files exist. Nothing else says what is done.
 
 config.yaml  prompts/  stages/<name>-<fingerprint>/unit-000000.parquet  failures/  dataset/  report.json  status.json
+
+One file because it is the one place that knows the names of a run's files.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 One loop: start replicas that are wanted, hand out tasks, wait for Ray, book what ended. Ray starts, places and watches
 the actors; `losses.py` decides what it means when one of them ends badly.
+
+One file because it is one loop, whose steps share the same counts.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from synthgen.runtime.failures import FailureWatch, Held
 from synthgen.runtime.losses import Losses, LostRef
 from synthgen.runtime.pool_sizes import adjust_pools, lost_every_race
 from synthgen.runtime.pools import Pool, PoolSpec, ReplicaHandle
-from synthgen.runtime.replica import Progress
+from synthgen.runtime.replica_info import Progress
 from synthgen.runtime.scheduler import Scheduler, Task
 from synthgen.runtime.stragglers import find_late_task
 
