@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from scripted_endpoint import Broken, Endpoint, Reply, answer, failure, serve
 
-from synthgen.config import EndpointConfig, EngineKind, GeneratorConfig, JudgeConfig, ModelConfig
+from synthgen.config import EndpointConfig, GeneratorConfig, JudgeConfig, ModelConfig
 from synthgen.engines.openai import OpenAIEngine
 from synthgen.ledger.run_dir import PROMPTS, RunDir
 from synthgen.records import GENERATIONS_SCHEMA, PROMPTS_SCHEMA, UnitCounts
@@ -244,7 +244,7 @@ def make_model(server: Server) -> ModelConfig:
     endpoint = EndpointConfig(
         base_url=server.url, max_retries=RETRIES, timeout_s=timeout_s, structured_output="none", outage_s=60.0
     )
-    return ModelConfig(name="api", id="m", engine=EngineKind.openai, endpoint=endpoint)
+    return ModelConfig(name="api", id="m", engine="openai", endpoint=endpoint)
 
 
 @pytest.mark.parametrize("always", [True, False], ids=["always", "once"])
