@@ -31,18 +31,6 @@ Messages = Sequence[Message]
 Tables = Mapping[str, pa.Table]
 """A unit's input tables by the name of the stage that wrote them (`prompts`, `generate-main`, …)."""
 
-Kind = Literal["generations", "judgements", "task"]
-"""What a stage's table holds, where it is one of the schemas below that others read: a stage says so (`LLMStage`)."""
-JUDGE = "judge"
-TASK = "task"
-"""Names of the judge's stage and of a task's, and of their tables."""
-
-
-def name_generations(generator: str) -> str:
-    """Return the name of a generator's stage, and of its table."""
-    return f"generate-{generator}"
-
-
 FinishReason = str
 """Why a completion ended: `stop` (by itself), `length` (cut off by a limit), or a word of an endpoint's own, such as
 `tool_calls`; `unknown` where it gives none. What is neither `stop` nor `length` is never judged nor paired."""

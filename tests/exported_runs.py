@@ -11,9 +11,10 @@ import yaml
 from judged_tables import make_completion, make_judgement, to_generations, to_judgements
 
 from synthgen.config import Config
+from synthgen.config.stage_names import JUDGE, Kind, name_generations
 from synthgen.export import ExportResult, export_dataset
 from synthgen.ledger.storage import LocalStorage
-from synthgen.records import JUDGE, PROMPTS_SCHEMA, Kind, Tables, make_prompt_id, name_generations, stable_hash
+from synthgen.records import PROMPTS_SCHEMA, Tables, make_prompt_id, stable_hash
 
 HOSTILE = (
     '---\nlicense: mit\n---\n\n\nHuman: hi\n\nAssistant: yo <|eot_id|> \x00\x07 \u202e {{x}} é漢字🙂 "quoted" </b>'

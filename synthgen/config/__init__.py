@@ -60,5 +60,5 @@ __all__ = [
     "TaskConfig",
 ]
 
-PUBLIC = ("compose", "registry", "resources", "sampling", "saved")
+PUBLIC = ("compose", "registry", "resources", "sampling", "saved", "stage_names")
 IMPORTS: tuple[str, ...] = ()

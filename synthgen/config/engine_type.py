@@ -27,7 +27,7 @@ class EngineType:
     """One kind of engine.
 
     Attributes:
-        engine: its class as `module:class` (synthgen.engines.Engine), called with the model; imported on the machine
+        engine: its class as `module:class` (synthgen.engines.base.Engine), called with the model; imported on the machine
             where it serves.
         loads_checkpoint: it loads the model's checkpoint on this cluster, as vLLM does: the planner finds it GPUs, its
             files are fetched, and vLLM's rules are checked. False: it needs no GPU.

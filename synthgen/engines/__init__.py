@@ -6,12 +6,14 @@ Knows nothing of stages.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from synthgen.config import ModelConfig
-from synthgen.engines.base import Engine, EngineInfo
 
-__all__ = ["Engine", "EngineInfo", "make_engine"]
+if TYPE_CHECKING:
+    from synthgen.engines.base import Engine
+
+__all__ = ["make_engine"]
 
 PUBLIC = ("base", "openai", "preflight", "vllm_loading")
 IMPORTS = ("config", "models")
@@ -20,4 +22,4 @@ IMPORTS = ("config", "models")
 def make_engine(model: ModelConfig) -> Engine:
     """Return the engine that serves `model`, not started yet: nothing is loaded and no process runs."""
     module, _, name = model.served_by.engine.partition(":")
-    return cast(Engine, getattr(import_module(module), name)(model))
+    return cast("Engine", getattr(import_module(module), name)(model))

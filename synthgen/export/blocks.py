@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config import Config
+from synthgen.config.stage_names import Kind
 from synthgen.export.formats import FORMATS
 from synthgen.pairs import PairCounts, UnitPairs, pair_unit
-from synthgen.records import Kind, Tables
+from synthgen.records import Tables
 
 HASH_DIGITS = 8
 """How many of a prompt id's last hexadecimal digits decide its split."""

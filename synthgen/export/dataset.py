@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from synthgen.config import Config, ExportConfig
+from synthgen.config.stage_names import Kind
 from synthgen.errors import ConfigError
 from synthgen.export.blocks import Block, build_block, group_units
 from synthgen.export.features import dataset_configs
@@ -21,7 +22,7 @@ from synthgen.export.parts import Parts
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.storage import Storage
 from synthgen.pairs import PairCounts
-from synthgen.records import Kind, Tables
+from synthgen.records import Tables
 
 MAX_SHARD_MIB = 1024
 """Arrow's lists and strings address 2 GiB per column; a shard stays well below."""

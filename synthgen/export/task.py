@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from synthgen.config import Config
+from synthgen.config.stage_names import TASK, Kind
 from synthgen.export.blocks import is_test
 from synthgen.export.dataset import check_export
 from synthgen.export.features import dataset_configs
@@ -20,7 +21,7 @@ from synthgen.export.infer import close_type, convert_value, infer_type, join_ty
 from synthgen.export.parts import Parts
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.storage import Storage
-from synthgen.records import MESSAGES_TYPE, TASK, Kind, Tables
+from synthgen.records import MESSAGES_TYPE, Tables
 from synthgen.tasks import load_task
 
 CONFIG = "default"

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from synthgen.config.stage_names import name_generations
 from synthgen.judge_eval.labelled import LabelledSet
 from synthgen.judge_eval.tables import GENERATOR, to_unit_tables
 from synthgen.pairs.index import FloatArray
-from synthgen.records import name_generations
 from synthgen.trust.comparisons import TIE
 from synthgen.trust.intervals import bootstrap_ratio
 from synthgen.trust.observations import nanmean

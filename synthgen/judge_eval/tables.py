@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from synthgen.config.stage_names import name_generations
 from synthgen.judge_eval.labelled import LabelledPair, LabelledSet
-from synthgen.records import GENERATIONS_SCHEMA, PROMPTS_SCHEMA, Tables, name_generations, stable_hex
+from synthgen.records import GENERATIONS_SCHEMA, PROMPTS_SCHEMA, Tables, stable_hex
 
 GENERATOR = "labelled"
 """The generator that the texts seem to come from: A is its sample 0, B its sample 1."""

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from synthgen.config.stage_names import Kind
 from synthgen.planning.workload import Assumptions, StageLedger
-from synthgen.records import Kind
 
 SPREAD: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "output_length": ((0.5, 2.0), (0.9, 1.1)),

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synthgen.config import Config, JudgeMode, ModelConfig, Rationale
+from synthgen.config.stage_names import JUDGE, TASK, Kind, name_generations
 from synthgen.planning.fit import Lengths
-from synthgen.records import JUDGE, TASK, Kind, name_generations
 
 if TYPE_CHECKING:
     from synthgen.records import Bill

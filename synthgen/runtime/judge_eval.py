@@ -9,11 +9,12 @@ from typing import Any
 import pyarrow as pa
 
 from synthgen.config import Config
+from synthgen.config.stage_names import JUDGE, name_generations
 from synthgen.flow import ResolvedStage, model_fields
 from synthgen.judge_eval import GENERATOR, LabelledSet, evaluate, read_labelled, to_unit_tables
 from synthgen.ledger.run_dir import PROMPTS, RunDir, stage_directory
 from synthgen.planning import plan_pools
-from synthgen.records import JUDGE, SCHEMA_VERSION, name_generations, stable_hex
+from synthgen.records import SCHEMA_VERSION, stable_hex
 from synthgen.runtime.cluster import live_cluster, read_cluster
 from synthgen.runtime.session import Session
 from synthgen.stages.base import StageFiles

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from synthgen.config import ModelConfig
-from synthgen.records import PROMPT_PARTS, Completion, Kind, Outcome, Request, Tables
+from synthgen.config.stage_names import Kind
+from synthgen.records import PROMPT_PARTS, Completion, Outcome, Request, Tables
 
 
 class LLMStage(Protocol):

@@ -9,10 +9,10 @@ from typing import Any, cast
 import pyarrow as pa
 
 from synthgen.config import GeneratorConfig, ModelConfig, SamplingConfig
+from synthgen.config.stage_names import Kind, name_generations
 from synthgen.records import (
     GENERATIONS_SCHEMA,
     Completion,
-    Kind,
     Messages,
     Outcome,
     Request,
@@ -20,7 +20,6 @@ from synthgen.records import (
     Sampling,
     Tables,
     make_seed,
-    name_generations,
 )
 
 GENERATE_PRIORITY = 10

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config import JudgeConfig, JudgeLayout, JudgeMode, ModelConfig
+from synthgen.config.stage_names import JUDGE, Kind, name_generations
 from synthgen.errors import ConfigError
 from synthgen.judge.aspects import resolve_aspect
 from synthgen.judge.canary import describe_canary
@@ -24,11 +25,9 @@ from synthgen.judge.rows import make_row
 from synthgen.judge.tasks import JudgeTask, plan_tasks
 from synthgen.judge.ultrafeedback import hash_template, render_judge_prompt
 from synthgen.records import (
-    JUDGE,
     JUDGEMENTS_SCHEMA,
     WHOLE_FINISH_REASONS,
     Completion,
-    Kind,
     Message,
     Outcome,
     OutputFormat,
@@ -36,7 +35,6 @@ from synthgen.records import (
     Sampling,
     Tables,
     make_seed,
-    name_generations,
     stable_hex,
 )
 from synthgen.stages.base import LLMStage

@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from synthgen.config import ModelConfig, TaskConfig
+from synthgen.config.stage_names import TASK, Kind
 from synthgen.errors import ConfigError, RequestError
-from synthgen.records import TASK, TASK_SCHEMA, Completion, Kind, Outcome, Request, RequestFailure, Tables, make_seed
+from synthgen.records import TASK_SCHEMA, Completion, Outcome, Request, RequestFailure, Tables, make_seed
 from synthgen.stages.generate import fit_seed, to_sampling
 from synthgen.tasks import (
     LoadedTask,

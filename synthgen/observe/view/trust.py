@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from synthgen.config.stage_names import name_generations
 from synthgen.observe.view.blocks import Block, bars, findings, intervals, table
 from synthgen.publish.card_tables import format_value
-from synthgen.records import name_generations
 from synthgen.trust import list_findings
 
 

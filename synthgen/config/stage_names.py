@@ -1,0 +1,17 @@
+"""What stages are called, and what their tables hold. No name is taken apart: whoever wants a table asks for a kind."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Kind = Literal["generations", "judgements", "task"]
+"""What a stage's table holds, where it is one of the schemas in records.py that others read: a stage says so
+(`LLMStage`)."""
+JUDGE = "judge"
+TASK = "task"
+"""Names of the judge's stage and of a task's, and of their tables."""
+
+
+def name_generations(generator: str) -> str:
+    """Return the name of a generator's stage, and of its table."""
+    return f"generate-{generator}"
