@@ -27,8 +27,8 @@ class EngineType:
     """One kind of engine.
 
     Attributes:
-        engine: its class as `module:class` (synthgen.engines.base.Engine), called with the model; imported on the machine
-            where it serves.
+        engine: its class as `module:class` (synthgen.engines.base.Engine), called with the model; imported on the
+            machine where it serves.
         loads_checkpoint: it loads the model's checkpoint on this cluster, as vLLM does: the planner finds it GPUs, its
             files are fetched, and vLLM's rules are checked. False: it needs no GPU.
         is_service: the model is behind an address (`endpoint.*`): it takes nothing of this cluster, is asked before the

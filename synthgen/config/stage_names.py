@@ -1,4 +1,4 @@
-"""What stages are called, and what their tables hold. No name is taken apart: whoever wants a table asks for a kind."""
+"""What stages are called, and what their tables hold. No name is taken apart: whoever wants a table names its kind."""
 
 from __future__ import annotations
 
