@@ -19,6 +19,10 @@ _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
 """What file systems answer that cannot exchange two names (NFS, some FUSE mounts)."""
 
 
+BEFORE = "-before"
+"""Follows the name of a directory while what was there in its place is put aside."""
+
+
 def exchange_directories(source: Path, target: Path) -> None:
     """Put the directory `source` in the place of `target`, durably; afterwards `source` holds what was there, if any.
 
@@ -30,7 +34,7 @@ def exchange_directories(source: Path, target: Path) -> None:
     if not os.path.lexists(target):
         os.rename(source, target)
     elif not _exchange(source, target):
-        aside = source.with_name(f"{source.name}-before")
+        aside = source.with_name(f"{source.name}{BEFORE}")
         os.rename(target, aside)
         try:
             os.rename(source, target)
