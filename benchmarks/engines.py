@@ -25,7 +25,8 @@ from synthgen.observe.report import stage_report
 from synthgen.planning import plan_pools
 from synthgen.records import Request
 from synthgen.runtime.pools import Pool, PoolSpec, ReplicaHandle
-from synthgen.runtime.replica import Progress, Replica, ReplicaInfo
+from synthgen.runtime.replica import Replica
+from synthgen.runtime.replica_info import Progress, ReplicaInfo
 from synthgen.runtime.session import Session, pool_specs
 from synthgen.stages.base import StageFiles
 

@@ -28,6 +28,7 @@ from synthgen.flow import ResolvedStage, load_flow, resolve_flow
 from synthgen.ledger.ingest import ingest_prompts
 from synthgen.ledger.run_dir import PROMPTS, RunDir, unit_path
 from synthgen.records import Tables, UnitCounts
+from synthgen.stages.base import tables_by_kind
 
 UNIT_PROMPTS = 1024
 BASE_UNITS = 16
@@ -73,13 +74,15 @@ def _compare(
     def read_tables(unit: int) -> Tables:
         return {name: run_dir.read_unit(directory, unit) for name, directory in directories.items()}
 
+    made = tables_by_kind(stage.files.stage for stage in stages)
+
     def export() -> float:
         gc.collect()
         pa.default_memory_pool().release_unused()
         held = psutil.Process().memory_info().rss / 2**20
         reset_peak_memory()
         began = time.perf_counter()
-        export_dataset(run_dir.storage, range(units), read_tables, tuple(config.generators), config)
+        export_dataset(run_dir.storage, range(units), read_tables, made, config)
         elapsed = time.perf_counter() - began
         memory.append(peak_memory_mib() - held)
         return elapsed

@@ -88,6 +88,20 @@ class PublishError(SynthgenError):
     """The data set is not where it should go, whole and checked. The same command sends what is missing."""
 
 
+def first_line(error: BaseException, limit: int = 400) -> str:
+    """Return the first line that `error` says, at most `limit` characters of it; its type's name if it says nothing."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return (text or type(error).__name__)[:limit]
+
+
+def one_line(error: BaseException, limit: int = 400) -> str:
+    """Return all that `error` says in one line, at most `limit` characters of it; its type's name if it says nothing.
+
+    For errors that say what is wrong in a later line, as pydantic's do.
+    """
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
 def install_command(extra: str) -> str:
     """Return the command that adds an extra of this project to the environment that runs.
 

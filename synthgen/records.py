@@ -1,6 +1,8 @@
 """The records that flow through a run, and the Arrow schemas of the files that hold them.
 
 Everything here is plain data. The schemas are declared once, and every file of a run is written with one of them.
+
+One file because it is one list: whoever asks what a column means looks here.
 """
 
 from __future__ import annotations
@@ -28,6 +30,18 @@ class Message(TypedDict):
 Messages = Sequence[Message]
 Tables = Mapping[str, pa.Table]
 """A unit's input tables by the name of the stage that wrote them (`prompts`, `generate-main`, …)."""
+
+Kind = Literal["generations", "judgements", "task"]
+"""What a stage's table holds, where it is one of the schemas below that others read: a stage says so (`LLMStage`)."""
+JUDGE = "judge"
+TASK = "task"
+"""Names of the judge's stage and of a task's, and of their tables."""
+
+
+def name_generations(generator: str) -> str:
+    """Return the name of a generator's stage, and of its table."""
+    return f"generate-{generator}"
+
 
 FinishReason = str
 """Why a completion ended: `stop` (by itself), `length` (cut off by a limit), or a word of an endpoint's own, such as
@@ -106,6 +120,8 @@ class Request:
         output_format: constraint on the text, or None.
         priority: lower goes first where the engine schedules by priority.
         attempt: 1, and one more for each time that a stage asked again.
+        tags: what the stage that made the request wants to know of it later (a judge's: which `aspect`); no engine
+            reads them.
         prompt_token_ids: filled in by `Engine.encode`; None means that the engine takes `messages`.
     """
 
@@ -117,6 +133,7 @@ class Request:
     output_format: OutputFormat | None = None
     priority: int = 0
     attempt: int = 1
+    tags: Mapping[str, str] = field(default_factory=dict)
     prompt_token_ids: tuple[int, ...] | list[int] | None = None
 
 

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 from tiny_config import make_tiny_config
 
 from synthgen.engines.base import EngineInfo
 from synthgen.engines.vllm import VllmEngine
 from synthgen.models.tiny import ensure_tiny_model
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

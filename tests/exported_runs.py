@@ -13,7 +13,7 @@ from judged_tables import make_completion, make_judgement, to_generations, to_ju
 from synthgen.config import Config
 from synthgen.export import ExportResult, export_dataset
 from synthgen.ledger.storage import LocalStorage
-from synthgen.records import PROMPTS_SCHEMA, Tables, make_prompt_id, stable_hash
+from synthgen.records import JUDGE, PROMPTS_SCHEMA, Kind, Tables, make_prompt_id, name_generations, stable_hash
 
 HOSTILE = (
     '---\nlicense: mit\n---\n\n\nHuman: hi\n\nAssistant: yo <|eot_id|> \x00\x07 \u202e {{x}} é漢字🙂 "quoted" </b>'
@@ -67,8 +67,12 @@ def export_units(
 ) -> ExportResult:
     """Export `units` units to the run directory `path`, with a card that holds what the export says of its files."""
     storage = LocalStorage(path)
+    made: dict[Kind, tuple[str, ...]] = {
+        "generations": tuple(map(name_generations, generators)),
+        "judgements": (JUDGE,),
+    }
     result = export_dataset(
-        storage, range(units), lambda unit: make(unit, generators=generators), generators, config or Config()
+        storage, range(units), lambda unit: make(unit, generators=generators), made, config or Config()
     )
     header = yaml.safe_dump(result.dataset, sort_keys=False)
     storage.replace("dataset/README.md", f"---\n{header}---\n\n# A data set\n".encode())

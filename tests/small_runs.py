@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from synthgen.config import ClusterConfig, Config, EchoConfig, EngineKind, GeneratorConfig, ModelConfig, RunConfig
+from synthgen.config import ClusterConfig, Config, EchoConfig, GeneratorConfig, ModelConfig, RunConfig
 from synthgen.flow import Flow, ResolvedStage, resolve_flow
 from synthgen.ledger.ingest import PromptLedger, ingest_prompts
 from synthgen.ledger.lease import Lease
@@ -50,9 +50,7 @@ class SmallRun:
         path = self.directory / "prompts.jsonl"
         if not path.exists():
             write_prompts(path, self.prompts, self.special)
-        model = ModelConfig(
-            name="echo", id="echo", engine=EngineKind.echo, echo=self.echo, max_num_seqs=self.max_num_seqs
-        )
+        model = ModelConfig(name="echo", id="echo", engine="echo", echo=self.echo, max_num_seqs=self.max_num_seqs)
         config = Config(generators={"main": GeneratorConfig(model=model, n=2)}, cluster=self.cluster)
         config.prompts.path = str(path)
         config.run = RunConfig(

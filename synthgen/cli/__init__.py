@@ -1,5 +1,8 @@
-"""The command line: from argv to an exit status."""
+"""The command line: from argv to an exit status. A file per command; how anything is done is for the other rooms."""
 
 from synthgen.cli.program import main, run_command
 
 __all__ = ["main", "run_command"]
+
+PUBLIC: tuple[str, ...] = ()
+IMPORTS = ("config", "planning", "ledger", "trust", "export", "publish", "judge_eval", "observe", "runtime", "doctor")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from synthgen import __version__
-from synthgen.errors import ConfigError, RunStoppedError, SynthgenError
+from synthgen.cli.commands import COMMANDS, find_command
+from synthgen.errors import ConfigError, RunStoppedError, SynthgenError, one_line
 
 HELP = """\
 synthgen: preference data from open models on your own GPUs
@@ -16,17 +17,7 @@ synthgen: preference data from open models on your own GPUs
 usage: synthgen <command> [options] [key=value | group=option] ...
 
 commands
-  run         prompts in, preference dataset out; starting it again goes on where it ended
-  plan        what would run, on which GPUs, what is reused, what it costs (plan.format=json)
-  preview     a few prompts all the way through, shown side by side, nothing left behind
-  status      progress of a run, from any machine that sees its directory (run_dir=...)
-  report      the report and the trust report of a run (run_dir=...)
-  publish     the dataset to the Hugging Face Hub (run_dir=... publish.repo_id=org/name)
-  models      the model catalog; the formats of one model that fit: model=... cluster=...
-  judge-eval  the judge against a labelled preference file (data=...)
-  calibrate   measure a few units and use the figures for plan
-  doctor      what this machine or cluster can run
-  config      the composed configuration as YAML
+{commands}
 
 options
   -m, --multirun     run every combination of comma-separated values: pairs.policy=best_worst,best_random
@@ -41,8 +32,6 @@ examples
   synthgen plan experiment=llama31_ultrafeedback cluster=8xh100-80
 """
 
-Command = Callable[[Sequence[str], "str | None"], int]
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 complete, 1 failed, 2 bad configuration or input, 128 + n stopped by signal n."""
@@ -53,7 +42,7 @@ def run_command(arguments: list[str]) -> int:
     """Run one command line and return its exit status."""
     show_traceback = _take_flag(arguments, "--traceback") or bool(os.environ.get("SYNTHGEN_TRACEBACK"))
     if not arguments or _take_flag(arguments, "-h", "--help") or arguments[0] == "help":
-        print(HELP)
+        print(HELP.format(commands="\n".join(f"  {name:<11} {line}" for name, line in COMMANDS.items())))
         return 0 if arguments or len(sys.argv) <= 1 or "-h" in sys.argv or "--help" in sys.argv else 2
     if _take_flag(arguments, "--version"):
         print(f"synthgen {__version__}")
@@ -62,7 +51,7 @@ def run_command(arguments: list[str]) -> int:
     try:
         config_dir = _take_option(rest, "--config-dir")
         multirun = _take_flag(rest, "-m", "--multirun")
-        command = _find_command(name)
+        command = find_command(name)
         _refuse_options(rest)
         if not multirun:
             return command(rest, config_dir)
@@ -93,21 +82,8 @@ def run_command(arguments: list[str]) -> int:
         if show_traceback:
             raise
         kind = type(error).__name__
-        print(f"synthgen: unexpected {kind}: {_one_line(error)} (--traceback shows where)", file=sys.stderr)
+        print(f"synthgen: unexpected {kind}: {_printable(error)} (--traceback shows where)", file=sys.stderr)
         return 1
-
-
-def _find_command(name: str) -> Command:
-    from synthgen.cli import commands
-
-    found: dict[str, Command] = commands.COMMANDS
-    if name not in found:
-        import difflib
-
-        near = difflib.get_close_matches(name, found, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(found)}"
-        raise ConfigError(f"{name!r} is not a command; {hint}")
-    return found[name]
 
 
 def _fail(error: SynthgenError, show_traceback: bool) -> int:
@@ -115,14 +91,14 @@ def _fail(error: SynthgenError, show_traceback: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    print(f"synthgen: {_one_line(error)}", file=sys.stderr)
+    print(f"synthgen: {_printable(error)}", file=sys.stderr)
     if isinstance(error, RunStoppedError):
         print("synthgen: what was committed is kept; the same command goes on from it", file=sys.stderr)
     return error.exit_code
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+def _printable(error: BaseException) -> str:
+    text = one_line(error, 2000)
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)[:2000]
 
 

@@ -1,5 +1,6 @@
 """Configuration: its dataclasses, how it is composed from the command line, checked, saved and documented."""
 
+from synthgen.config.engine_type import EngineType
 from synthgen.config.schema import (
     AspectConfig,
     CalibrateConfig,
@@ -7,7 +8,6 @@ from synthgen.config.schema import (
     Config,
     EchoConfig,
     EndpointConfig,
-    EngineKind,
     ExportConfig,
     GeneratorConfig,
     GpuConfig,
@@ -16,7 +16,6 @@ from synthgen.config.schema import (
     JudgeMode,
     KtoConfig,
     ModelConfig,
-    PairPolicy,
     PairsConfig,
     PlanConfig,
     PreviewConfig,
@@ -38,7 +37,7 @@ __all__ = [
     "Config",
     "EchoConfig",
     "EndpointConfig",
-    "EngineKind",
+    "EngineType",
     "ExportConfig",
     "GeneratorConfig",
     "GpuConfig",
@@ -47,7 +46,6 @@ __all__ = [
     "JudgeMode",
     "KtoConfig",
     "ModelConfig",
-    "PairPolicy",
     "PairsConfig",
     "PlanConfig",
     "PreviewConfig",
@@ -61,3 +59,6 @@ __all__ = [
     "StorageConfig",
     "TaskConfig",
 ]
+
+PUBLIC = ("compose", "registry", "resources", "sampling", "saved")
+IMPORTS: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from synthgen.config.schema import EngineKind, SamplingConfig
+from synthgen.config.schema import SamplingConfig
 from synthgen.records import Sampling
 
 MOST_SEQUENCES = 16384
@@ -16,13 +16,14 @@ MOST_SEQUENCES = 16384
 
 
 def list_sampling_problems(
-    key: str, sampling: SamplingConfig | Sampling, *, n: int, n_key: str, engine: EngineKind
+    key: str, sampling: SamplingConfig | Sampling, *, n: int, n_key: str, one_by_one: bool
 ) -> Iterator[str]:
-    """Yield a line for each thing that `engine` would refuse in every request.
+    """Yield a line for each thing that an engine would refuse in every request.
 
     Args:
         key: dotted key of the sampling parameters. n: completions per request. n_key: its dotted key.
-        engine: `echo` follows vLLM's rules, so that a rehearsal shows what the run would.
+        one_by_one: the engine is sent a request for each completion. `echo` is not, as vLLM, so that a rehearsal shows
+            what the run would.
     """
     yield from _between(f"{key}.temperature", sampling.temperature, 0, 2)
     if not 0 < sampling.top_p <= 1:
@@ -41,7 +42,7 @@ def list_sampling_problems(
     if any(not text for text in sampling.stop):
         yield f"{key}.stop holds an empty text; leave it out"
     yield from _at_least(n_key, n, 1)
-    if engine is not EngineKind.openai:  # whose requests ask for one completion each
+    if not one_by_one:
         if n > MOST_SEQUENCES:
             yield f"{n_key}={n} must be at most {MOST_SEQUENCES}"
         if n > 1 and sampling.temperature == 0:

@@ -2,6 +2,8 @@
 
 Hydra 1.3 runs `__post_init__` only in `OmegaConf.to_object`, so the CLI converts once (`load_config`) and everything
 below it sees plain dataclasses, treated as read-only. Every field has its unit in a comment.
+
+One file because Hydra composes one tree, and a key is looked up here.
 """
 
 from __future__ import annotations
@@ -12,13 +14,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-
-class EngineKind(str, Enum):
-    """Which engine serves a model."""
-
-    vllm = "vllm"  # inside a Ray actor, on GPUs or on the CPU
-    openai = "openai"  # any OpenAI-compatible endpoint
-    echo = "echo"  # deterministic, no model
+from synthgen.config.engine_type import ENGINES, EngineType
 
 
 class Rationale(str, Enum):
@@ -41,16 +37,6 @@ class JudgeMode(str, Enum):
 
     listwise = "listwise"  # all of a prompt's completions in one request
     pointwise = "pointwise"  # one completion per request
-
-
-class PairPolicy(str, Enum):
-    """How a prompt's scored completions become pairs (synthgen.pairs)."""
-
-    best_worst = "best_worst"  # the best against the worst
-    best_random = "best_random"  # the best against a random other one (Zephyr, Tülu 3)
-    best_vs_mu_minus_2sigma = "best_vs_mu_minus_2sigma"  # the best and about mean - 2 sigma (arXiv 2502.16825)
-    all_pairs = "all_pairs"  # every pair, up to pairs.max_pairs_per_prompt
-    on_policy = "on_policy"  # pairs with pairs.generator on one side
 
 
 class RetryFailed(str, Enum):
@@ -115,7 +101,7 @@ class ModelConfig:
     id: str = ""  # Hub id, local directory, `.gguf` file, object-store URL, or `builtin:tiny`, `builtin:smollm2`
     gguf_file: str | None = None  # which GGUF file of the Hub repository or directory; null: none, or as `id` says
     revision: str | None = None  # Hub commit, tag or branch
-    engine: EngineKind = EngineKind.vllm  # what serves it
+    engine: str = "vllm"  # what serves it: vllm | openai (any such endpoint) | echo (no model), or a package's own
     license: str = "unknown"  # SPDX id or the Hub's licence name
     provenance: str | None = None  # where the weights come from, for the card; null: `id` says it
     fallback: str | None = None  # catalog name to take where a built-in model cannot be fetched; null: stop
@@ -146,6 +132,12 @@ class ModelConfig:
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     # Architecture numbers for planning without the checkpoint's files (its config.json's own names and values).
     architecture: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def served_by(self) -> EngineType:
+        """What the engine is like that serves it. Raises ConfigError for one of an unknown name."""
+        found: EngineType = ENGINES.load(self.engine, "model.engine")
+        return found
 
 
 @dataclass
@@ -219,7 +211,7 @@ class KtoConfig:
 class PairsConfig:
     """How scored completions become pairs."""
 
-    policy: PairPolicy = PairPolicy.best_worst  # which completions pair
+    policy: str = "best_worst"  # which completions pair (docs/pairs.md), or a package's own policy
     min_margin: float = 0.0  # pairs need score margin > 0 and >= this
     max_pairs_per_prompt: int = 1  # most pairs of a prompt
     max_length_ratio: float = 0.0  # longer / shorter in tokens; 0: no cap

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from synthgen.config import Config, EngineKind, JudgeMode, ModelConfig, SamplingConfig
+from synthgen.config import Config, JudgeMode, ModelConfig, SamplingConfig
+from synthgen.config.engine_type import ENGINES
 from synthgen.config.sampling import list_sampling_problems
 from synthgen.errors import ConfigError
 
@@ -22,6 +23,10 @@ def validate_config(config: Config, *, judge_only: bool = False) -> None:
 
 
 def _problems(config: Config, judge_only: bool) -> Iterator[str]:
+    ENGINES.check(config.judge.model.engine, "judge.model.engine")
+    ENGINES.check(config.task.model.engine, "task.model.engine")
+    for name, generator in config.generators.items():
+        ENGINES.check(generator.model.engine, f"generators.{name}.model.engine")
     yield from _run_problems(config)
     if config.pipeline == "task" and not judge_only:
         yield from _task_problems(config)
@@ -84,7 +89,7 @@ def _model_problems(key: str, model: ModelConfig) -> Iterator[str]:
         value = getattr(model, field)
         if value is not None:
             yield from _at_least(f"{key}.{field}", value, 1)
-    if EngineKind(model.engine) is EngineKind.openai:
+    if model.served_by.is_service:
         yield from _endpoint_problems(key, model)
 
 
@@ -127,7 +132,7 @@ def _sampling_problems(key: str, sampling: SamplingConfig, n: int, n_key: str, m
     for token in sampling.logit_bias:
         if not token.isdigit():
             yield f"{key}.logit_bias: {token!r} is not a token id"
-    yield from list_sampling_problems(key, sampling, n=n, n_key=n_key, engine=EngineKind(model.engine))
+    yield from list_sampling_problems(key, sampling, n=n, n_key=n_key, one_by_one=model.served_by.is_service)
 
 
 def _judge_problems(config: Config) -> Iterator[str]:
@@ -150,7 +155,9 @@ def _judge_problems(config: Config) -> Iterator[str]:
     yield from _fraction("judge.canary_fraction", judge.canary_fraction)
     budget = 1 if judge.max_tokens is None else judge.max_tokens
     judging = SamplingConfig(temperature=judge.temperature, max_tokens=budget)
-    yield from list_sampling_problems("judge", judging, n=1, n_key="judge.n", engine=EngineKind(judge.model.engine))
+    yield from list_sampling_problems(
+        "judge", judging, n=1, n_key="judge.n", one_by_one=judge.model.served_by.is_service
+    )
 
 
 def _at_least(key: str, value: float, least: float) -> Iterator[str]:

@@ -2,58 +2,21 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
 
-from synthgen.config import Config, ModelConfig
-from synthgen.planning.workload import list_models_used
-
-Verdict = Literal["ok", "warning", "missing"]
-
-WIDTH = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the answer: what was looked at, how it is, and what to do about it.
-
-    `warning`: it works, but not well or not for everything. `missing`: the run cannot work so.
-    """
-
-    name: str
-    verdict: Verdict
-    text: str
-    mend: str = ""
+from synthgen.config import Config
+from synthgen.doctor.check import Check
+from synthgen.doctor.hardware import check_hardware
+from synthgen.doctor.places import check_places
+from synthgen.doctor.ray_cluster import check_ray
+from synthgen.doctor.services import check_services
+from synthgen.doctor.software import check_software
 
 
 def examine(config: Config) -> Iterator[Check]:
     """Yield the checks one by one (those that ask other machines take a few seconds). Changes nothing anywhere."""
-    from synthgen.doctor import hardware, places, ray_cluster, services, software
-
-    yield from software.check_software(config)
-    yield from hardware.check_hardware(config)
-    yield from places.check_places(config)
-    yield from services.check_services(config)
-    yield from ray_cluster.check_ray(config)
-
-
-def models_used(config: Config) -> list[ModelConfig]:
-    """Return the models of all generators and of the judge."""
-    return [model for _, model in list_models_used(config).values()]
-
-
-def format_checks(checks: Sequence[Check]) -> str:
-    """Return the checks as lines for a terminal; the mend stands below what it mends."""
-    lines: list[str] = []
-    for check in checks:
-        head = f"{check.verdict:<8} {check.name:<12} "
-        indent = " " * len(head)
-        lines += textwrap.wrap(check.text, WIDTH, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False)
-        if check.mend:
-            lines += textwrap.wrap(
-                check.mend, WIDTH, initial_indent=f"{indent}→ ", subsequent_indent=f"{indent}  ",
-                break_long_words=False, break_on_hyphens=False,
-            )  # fmt: skip
-    return "\n".join(lines)
+    yield from check_software(config)
+    yield from check_hardware(config)
+    yield from check_places(config)
+    yield from check_services(config)
+    yield from check_ray(config)

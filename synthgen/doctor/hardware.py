@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthgen.config import Config
-from synthgen.doctor.checks import Check
+from synthgen.doctor.check import Check
 from synthgen.doctor.software import installed_version
 from synthgen.errors import install_command
 from synthgen.runtime.cluster import find_address

@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from synthgen.config import Config, EngineKind
-from synthgen.doctor.checks import Check, models_used
+from synthgen.config import Config
+from synthgen.doctor.check import Check, models_used
 from synthgen.errors import ConfigError, StorageError
 from synthgen.ledger.run_dir import FIRST_CONTACT_S, describe_os_error
 from synthgen.ledger.storage import open_storage
@@ -32,7 +32,7 @@ def check_places(config: Config) -> Iterator[Check]:
         yield check_object_store(url)
     else:
         yield from check_directory(Path(url.removeprefix("file://")), many_nodes=many)
-    if any(model.engine is EngineKind.vllm for model in models_used(config)):
+    if any(model.served_by.loads_checkpoint for model in models_used(config)):
         from huggingface_hub.constants import HF_HUB_CACHE
 
         yield check_space("model cache", Path(HF_HUB_CACHE), "set HF_HOME to a larger disk")

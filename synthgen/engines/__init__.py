@@ -1,23 +1,23 @@
-"""Engines: what serves a model. `make_engine` turns a catalog entry into one, and imports only what that one needs."""
+"""Engines: what serves a model. `make_engine` turns a catalog entry into one, and imports only what that one needs.
+
+Knows nothing of stages.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import cast
 
-from synthgen.config import EngineKind, ModelConfig
+from synthgen.config import ModelConfig
 from synthgen.engines.base import Engine, EngineInfo
 
 __all__ = ["Engine", "EngineInfo", "make_engine"]
 
-_ENGINES: dict[EngineKind, tuple[str, str]] = {
-    EngineKind.vllm: ("synthgen.engines.vllm", "VllmEngine"),
-    EngineKind.openai: ("synthgen.engines.openai", "OpenAIEngine"),
-    EngineKind.echo: ("synthgen.engines.echo", "EchoEngine"),
-}
+PUBLIC = ("base", "openai", "preflight", "vllm_loading")
+IMPORTS = ("config", "models")
 
 
 def make_engine(model: ModelConfig) -> Engine:
     """Return the engine that serves `model`, not started yet: nothing is loaded and no process runs."""
-    module, name = _ENGINES[EngineKind(model.engine)]
+    module, _, name = model.served_by.engine.partition(":")
     return cast(Engine, getattr(import_module(module), name)(model))

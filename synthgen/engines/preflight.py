@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synthgen.config import EngineKind, ModelConfig
+from synthgen.config import ModelConfig
 from synthgen.config.sampling import list_sampling_problems
 from synthgen.engines.adapters import check_adapter
 from synthgen.engines.prompts import fold_system
@@ -37,12 +37,14 @@ def check_requests(stage: str, model: ModelConfig, requests: Sequence[Request]) 
     Raises:
         ConfigError: the engine would refuse every one of them.
     """
-    engine = EngineKind(model.engine)
+    one_by_one = model.served_by.is_service
     for request in requests[:1]:
-        problems = list_sampling_problems(f"{stage}: sampling", request.sampling, n=request.n, n_key="n", engine=engine)
+        problems = list_sampling_problems(
+            f"{stage}: sampling", request.sampling, n=request.n, n_key="n", one_by_one=one_by_one
+        )
         for problem in problems:
             raise ConfigError(problem)
-    if engine is not EngineKind.vllm or model.unservable:
+    if not model.served_by.loads_checkpoint or model.unservable:
         return Findings()
     doubt = check_adapter(model)
     doubts = () if doubt is None else (doubt,)

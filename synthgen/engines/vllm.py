@@ -15,9 +15,9 @@ from synthgen.engines.base import EngineInfo, EngineLoad
 from synthgen.engines.choices import ChoiceTokens, find_choice_tokens
 from synthgen.engines.prompts import PromptEncoder
 from synthgen.engines.vllm_requests import make_sampling_params, read_completions
-from synthgen.engines.vllm_setup import configure_vllm, describe_engine, first_line
+from synthgen.engines.vllm_setup import configure_vllm, describe_engine
 from synthgen.engines.watchdog import Watchdog
-from synthgen.errors import ConfigError, EngineDeadError, RequestError
+from synthgen.errors import ConfigError, EngineDeadError, RequestError, one_line
 from synthgen.records import Completion, Request, RequestFailure
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class VllmEngine:
         except Exception as error:
             await self.close()
             raise ConfigError(
-                f"model.lora={self._model.lora} cannot be loaded into {self._model.id}: {first_line(error)}; "
+                f"model.lora={self._model.lora} cannot be loaded into {self._model.id}: {one_line(error)}; "
                 "take an adapter that was made for this model"
             ) from error
 
@@ -222,7 +222,7 @@ class VllmEngine:
             if self._watchdog is not None:
                 self._watchdog.release()
             raise EngineDeadError(
-                f"vLLM could not load {self._model.id}: {first_line(error)} (the cause is in its log)"
+                f"vLLM could not load {self._model.id}: {one_line(error)} (the cause is in its log)"
             ) from error
 
     def _decode(self, ids: Sequence[int]) -> str:

@@ -18,7 +18,7 @@ from synthgen.engines.vllm_args import (
     make_cpu_environment,
     make_engine_args,
 )
-from synthgen.errors import ConfigError, MissingExtraError, install_command
+from synthgen.errors import ConfigError, MissingExtraError, install_command, one_line
 from synthgen.models.locate import locate_checkpoint
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def configure_vllm(model: ModelConfig, distributed_executor_backend: str | None)
     try:
         return _resolve(model, path, on_cpu, distributed_executor_backend)
     except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
-        raise ConfigError(f"model.id={model.id} cannot be served: {first_line(error)}") from error
+        raise ConfigError(f"model.id={model.id} cannot be served: {one_line(error)}") from error
 
 
 def describe_engine(config: VllmConfig) -> EngineInfo:
@@ -73,11 +73,6 @@ def describe_engine(config: VllmConfig) -> EngineInfo:
             "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
         },
     )
-
-
-def first_line(error: BaseException) -> str:
-    """Return an error's message in one line (pydantic's say what is wrong in the third)."""
-    return " ".join(str(error).split())[:400] or type(error).__name__
 
 
 def _resolve(model: ModelConfig, path: str, on_cpu: bool, backend: str | None) -> VllmConfig:

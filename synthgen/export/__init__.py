@@ -15,3 +15,6 @@ __all__ = [
     "export_dataset",
     "group_units",
 ]
+
+PUBLIC = ("files", "finished", "manifest", "stage", "task")
+IMPORTS = ("config", "tasks", "pairs", "ledger")

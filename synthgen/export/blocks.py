@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from synthgen.config import Config
 from synthgen.export.formats import FORMATS
 from synthgen.pairs import PairCounts, UnitPairs, pair_unit
-from synthgen.records import Tables
+from synthgen.records import Kind, Tables
 
 HASH_DIGITS = 8
 """How many of a prompt id's last hexadecimal digits decide its split."""
@@ -30,7 +30,7 @@ class Block:
     counts: PairCounts
 
 
-def group_units(tables: Iterable[Tables], generators: Sequence[str], block_mib: int) -> Iterator[list[Tables]]:
+def group_units(tables: Iterable[Tables], made: Mapping[Kind, Sequence[str]], block_mib: int) -> Iterator[list[Tables]]:
     """Yield consecutive units in groups whose `generations` rows take about `block_mib` MiB in memory.
 
     A group is closed once it has reached that size, counted from the first unit: units that are added later never
@@ -40,7 +40,7 @@ def group_units(tables: Iterable[Tables], generators: Sequence[str], block_mib: 
     size = 0.0
     for unit in tables:
         group.append(unit)
-        size += _estimate_bytes(unit, generators)
+        size += _estimate_bytes(unit, made)
         if size >= block_mib * 2**20:
             yield group
             group, size = [], 0.0
@@ -48,30 +48,30 @@ def group_units(tables: Iterable[Tables], generators: Sequence[str], block_mib: 
         yield group
 
 
-def build_block(group: Sequence[Tables], generators: Sequence[str], config: Config) -> Block:
+def build_block(group: Sequence[Tables], made: Mapping[Kind, Sequence[str]], config: Config) -> Block:
     """Return the rows of a group of units in every config of the data set, split by prompt.
 
     Args:
-        group: per unit the tables `prompts`, `judge` and `generate-<name>` for every name in `generators`.
-        generators: names of the generators.
+        group: per unit the tables `prompts` and those that `made` names.
+        made: names of the tables of each kind (`tables_by_kind`).
         config: of it `pairs`, `export`, `judge.expected` and `run.seed` matter.
     """
-    made = pair_unit(
+    rows = pair_unit(
         pa.concat_tables([unit["prompts"] for unit in group]),
-        pa.concat_tables([unit[f"generate-{name}"] for unit in group for name in generators]),
-        pa.concat_tables([unit["judge"] for unit in group]),
+        pa.concat_tables([unit[name] for unit in group for name in made["generations"]]),
+        pa.concat_tables([unit[name] for unit in group for name in made["judgements"]]),
         config.pairs,
         use_expected=config.judge.expected,
         run_seed=config.run.seed,
     )
     tables = {}
-    for split, rows in split_rows(made, config.export.test_fraction).items():
-        tables[("default", split)] = rows.pairs
-        tables[("kto", split)] = rows.kto
-        tables[("generations", split)] = rows.generations
+    for split, part in split_rows(rows, config.export.test_fraction).items():
+        tables[("default", split)] = part.pairs
+        tables[("kto", split)] = part.kto
+        tables[("generations", split)] = part.generations
         for name in config.export.formats:
-            tables[(name, split)] = FORMATS[name](rows, config)
-    return Block(tables, made.counts)
+            tables[(name, split)] = FORMATS[name](part, config)
+    return Block(tables, rows.counts)
 
 
 def split_rows(made: UnitPairs, test_fraction: float) -> dict[str, UnitPairs]:
@@ -95,10 +95,11 @@ def is_test(prompt_ids: pa.ChunkedArray, test_fraction: float) -> pa.ChunkedArra
     return pc.less(pc.utf8_slice_codeunits(prompt_ids, -HASH_DIGITS), limit)
 
 
-def _estimate_bytes(unit: Tables, generators: Sequence[str]) -> float:
+def _estimate_bytes(unit: Tables, made: Mapping[Kind, Sequence[str]]) -> float:
     """The size of a unit's `generations` rows, in which each completion repeats its prompt."""
     prompts = unit["prompts"]
-    completions = [unit[f"generate-{name}"] for name in generators]
+    completions = [unit[name] for name in made["generations"]]
+    judgements = sum(unit[name].nbytes for name in made["judgements"])
     repeats = sum(table.num_rows for table in completions) / max(1, prompts.num_rows)
-    size: float = prompts.nbytes * repeats + sum(table.nbytes for table in completions) + unit["judge"].nbytes
+    size: float = prompts.nbytes * repeats + sum(table.nbytes for table in completions) + judgements
     return size

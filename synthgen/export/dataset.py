@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from synthgen.export.parts import Parts
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.storage import Storage
 from synthgen.pairs import PairCounts
-from synthgen.records import Tables
+from synthgen.records import Kind, Tables
 
 MAX_SHARD_MIB = 1024
 """Arrow's lists and strings address 2 GiB per column; a shard stays well below."""
@@ -105,7 +105,7 @@ def export_dataset(
     storage: Storage,
     units: Sequence[int],
     read_tables: Callable[[int], Tables],
-    generators: Sequence[str],
+    made: Mapping[Kind, Sequence[str]],
     config: Config,
 ) -> ExportResult:
     """Write the data set of the committed `units`, and remove the files of an earlier export that it replaces.
@@ -113,9 +113,8 @@ def export_dataset(
     Args:
         storage: the run directory.
         units: numbers of all units, in order.
-        read_tables: gives a unit's tables: `prompts`, `judge` and `generate-<name>` for every generator. Called from
-            several threads.
-        generators: names of the generators, in the order of the configuration.
+        read_tables: gives a unit's tables: `prompts` and those that `made` names. Called from several threads.
+        made: names of the tables of each kind, in the order of the flow (`tables_by_kind`).
         config: the run's configuration.
     """
     check_export(config.export)
@@ -123,7 +122,7 @@ def export_dataset(
     sample: dict[str, Any] | None = None
     shard, shard_mib = 0, 0.0
     with Parts(storage) as parts:
-        for block in _build_blocks(read_tables, units, generators, config):
+        for block in _build_blocks(read_tables, units, made, config):
             if shard_mib >= config.export.shard_mib:
                 shard, shard_mib = shard + 1, 0.0
             shard_mib += _measure_mib(block)
@@ -142,17 +141,17 @@ def export_dataset(
 def _build_blocks(
     read_tables: Callable[[int], Tables],
     units: Sequence[int],
-    generators: Sequence[str],
+    made: Mapping[Kind, Sequence[str]],
     config: Config,
 ) -> Iterator[Block]:
     """Yield the blocks in order; BUILDERS at a time are made in threads, since Arrow works outside of Python's lock."""
     waiting: deque[Future[Block]] = deque()
     block_mib = min(BLOCK_MIB, config.export.shard_mib)
     with ThreadPoolExecutor(BUILDERS) as builders:
-        for group in group_units(read_ahead(read_tables, units), generators, block_mib):
+        for group in group_units(read_ahead(read_tables, units), made, block_mib):
             if len(waiting) == BUILDERS:
                 yield waiting.popleft().result()
-            waiting.append(builders.submit(build_block, group, generators, config))
+            waiting.append(builders.submit(build_block, group, made, config))
             del group
         while waiting:
             yield waiting.popleft().result()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,7 @@ from synthgen.export.infer import close_type, convert_value, infer_type, join_ty
 from synthgen.export.parts import Parts
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.storage import Storage
-from synthgen.records import MESSAGES_TYPE, Tables
-from synthgen.stages.task import TASK_STAGE
+from synthgen.records import MESSAGES_TYPE, TASK, Kind, Tables
 from synthgen.tasks import load_task
 
 CONFIG = "default"
@@ -65,7 +64,7 @@ def export_task(
     storage: Storage,
     units: Sequence[int],
     read_tables: Callable[[int], Tables],
-    generators: Sequence[str],
+    made: Mapping[Kind, Sequence[str]],
     config: Config,
 ) -> TaskExport:
     """Write the data set of the committed `units`, in their order, and remove what it replaces.
@@ -75,11 +74,11 @@ def export_task(
         units: numbers of all units, in order.
         read_tables: gives a unit's tables: `prompts` and `task`. Every unit is read twice, for types and for
             rows. Called from several threads.
-        generators: none.
+        made: names of the tables of each kind; of a task only `task` is read.
         config: the run's configuration.
     """
     check_export(config.export)
-    schema = _make_schema(config, (tables[TASK_STAGE] for tables in read_ahead(read_tables, units)))
+    schema = _make_schema(config, (tables[TASK] for tables in read_ahead(read_tables, units)))
     sample: dict[str, Any] | None = None
     with Parts(storage) as parts:
         rows_by_unit = (_make_rows(tables, schema) for tables in read_ahead(read_tables, units))
@@ -124,7 +123,7 @@ def _make_rows(tables: Tables, schema: pa.Schema) -> pa.Table:
     prompts = {row["prompt_id"]: row for row in tables["prompts"].to_pylist()}
     outputs: list[str] = json.loads(schema.metadata[b"outputs"])
     rows = []
-    for row in tables[TASK_STAGE].to_pylist():
+    for row in tables[TASK].to_pylist():
         prompt = prompts[row["prompt_id"]]
         values = json.loads(row["output"]) if row["output"] else {}
         columns = {_column(name): values.get(name) for name in outputs}

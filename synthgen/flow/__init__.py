@@ -21,3 +21,6 @@ __all__ = [
     "resolve_flow",
     "ship_pipeline",
 ]
+
+PUBLIC: tuple[str, ...] = ()
+IMPORTS = ("config", "ledger", "stages", "publish")

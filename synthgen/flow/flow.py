@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from synthgen.config import Config, EngineKind, ModelConfig
+from synthgen.config import Config, ModelConfig
 from synthgen.config.resources import project_path
 from synthgen.errors import ConfigError
 from synthgen.ledger.run_dir import PROMPTS, stage_directory
@@ -124,17 +124,12 @@ def resolve_flow(flow: Flow) -> list[ResolvedStage]:
 def model_fields(model: ModelConfig) -> Mapping[str, Any]:
     """Return what of a model changes its output; parallelism, memory and speed are left out."""
     fields: dict[str, Any] = {key: getattr(model, key) for key in FINGERPRINTED_MODEL_FIELDS}
-    fields["engine"] = model.engine.value
+    fields["engine"] = model.engine
     fields["engine_args"] = model.engine_args
     if model.gguf_file is not None:  # absent in earlier versions, whose units stay valid
         fields["gguf_file"] = model.gguf_file
-    if model.engine is EngineKind.echo:
-        echo = asdict(model.echo)
-        fields["echo"] = {key: echo[key] for key in ("output_tokens", "long_tail", "judge")}
-    if model.engine is EngineKind.openai:  # only what is set, so that units from before there were such keys count
-        given = {key: getattr(model.endpoint, key) for key in ("extra_body", "chat_template_kwargs")}
-        fields |= {f"endpoint.{key}": value for key, value in given.items() if value}
-    return fields
+    own = model.served_by.fingerprint
+    return fields if own is None else fields | dict(own(model))
 
 
 def _module_name(pipeline: str) -> str:

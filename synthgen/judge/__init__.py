@@ -1,4 +1,7 @@
-"""The judge: what it is asked (UltraFeedback, arXiv 2310.01377), in which form it answers, and what its text says."""
+"""The judge: what it is asked (UltraFeedback, arXiv 2310.01377), in which form it answers, and what its text says.
+
+Knows nothing of Ray and of files.
+"""
 
 from __future__ import annotations
 
@@ -7,3 +10,6 @@ from synthgen.judge.canary import canary_handled
 from synthgen.judge.parse import ParsedRatings, parse_ratings
 
 __all__ = ["ULTRAFEEDBACK_ASPECTS", "Aspect", "ParsedRatings", "canary_handled", "parse_ratings", "resolve_aspect"]
+
+PUBLIC = ("aspects", "canary", "complaint", "expected", "format", "order", "render", "rows", "tasks", "ultrafeedback")
+IMPORTS = ("config", "tasks")

@@ -16,3 +16,6 @@ __all__ = [
     "read_labelled",
     "to_unit_tables",
 ]
+
+PUBLIC: tuple[str, ...] = ()
+IMPORTS = ("config", "prompts", "judge", "pairs", "trust")

@@ -12,6 +12,7 @@ import pyarrow as pa
 from synthgen.judge_eval.labelled import LabelledSet
 from synthgen.judge_eval.tables import GENERATOR, to_unit_tables
 from synthgen.pairs.index import FloatArray
+from synthgen.records import name_generations
 from synthgen.trust.comparisons import TIE
 from synthgen.trust.intervals import bootstrap_ratio
 from synthgen.trust.observations import nanmean
@@ -44,7 +45,7 @@ def evaluate(
         judgements: JUDGEMENTS_SCHEMA of the tables of `to_unit_tables`.
     """
     tables = to_unit_tables(labelled)
-    units = [(tables[f"generate-{GENERATOR}"], judgements)]
+    units = [(tables[name_generations(GENERATOR)], judgements)]
     seen = observe(units, use_expected=use_expected)
     better = np.array([pair.better for pair in labelled.pairs])
     # Completions 2i and 2i + 1 are texts A and B of pair i. Shape (orders, pairs), positive where A is preferred.

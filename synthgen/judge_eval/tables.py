@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from synthgen.judge_eval.labelled import LabelledPair, LabelledSet
-from synthgen.records import GENERATIONS_SCHEMA, PROMPTS_SCHEMA, Tables, stable_hex
+from synthgen.records import GENERATIONS_SCHEMA, PROMPTS_SCHEMA, Tables, name_generations, stable_hex
 
 GENERATOR = "labelled"
 """The generator that the texts seem to come from: A is its sample 0, B its sample 1."""
@@ -50,7 +50,7 @@ def to_unit_tables(labelled: LabelledSet | Sequence[LabelledPair]) -> Tables:
     ]
     return {
         "prompts": pa.Table.from_pylist(prompts, schema=PROMPTS_SCHEMA),
-        f"generate-{GENERATOR}": pa.Table.from_pylist(texts, schema=GENERATIONS_SCHEMA),
+        name_generations(GENERATOR): pa.Table.from_pylist(texts, schema=GENERATIONS_SCHEMA),
     }
 
 

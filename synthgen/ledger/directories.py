@@ -8,10 +8,7 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from synthgen.ledger.storage import Storage
+from typing import Protocol
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -21,6 +18,16 @@ _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
 
 BEFORE = "-before"
 """Follows the name of a directory while what was there in its place is put aside."""
+
+
+class WholeFiles(Protocol):
+    """What `replace_files` needs of a storage: see synthgen.ledger.storage.Storage."""
+
+    def list(self, prefix: str) -> list[str]: ...
+
+    def replace(self, path: str, data: bytes) -> None: ...
+
+    def delete(self, path: str) -> None: ...
 
 
 def exchange_directories(source: Path, target: Path) -> None:
@@ -64,7 +71,7 @@ def link_kept(old: Path, new: Path, keep: Callable[[str], bool]) -> None:
 
 
 def replace_files(
-    storage: Storage, path: str, source: Path, *, last: Sequence[str], keep: Callable[[str], bool]
+    storage: WholeFiles, path: str, source: Path, *, last: Sequence[str], keep: Callable[[str], bool]
 ) -> None:
     """Do for an object store, file by file, what `Storage.replace_directory` says."""
     files = {file.relative_to(source).as_posix(): file for file in source.rglob("*") if file.is_file()}

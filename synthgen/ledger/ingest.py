@@ -6,6 +6,8 @@ metadata, and the units that exist stay. Prompts that the run holds and the sour
 
 The order of writing makes it whole: units first, the manifest last. What a refused or killed start left behind is in no
 manifest, so the next start writes over it.
+
+One file because the order of its steps is what makes the prompts whole.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """One writer: the lease of a run directory. Its driver holds and renews it; a dead holder's is taken over.
 
 `lease.json` names the holder. Every change of it is a compare-and-swap of the file, so two drivers cannot both win.
+
+One file because every change of the lease must be seen beside all others.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from synthgen.errors import ConfigError, StorageError
+from synthgen.errors import ConfigError, StorageError, first_line
 from synthgen.ledger.directories import replace_files
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class ObjectStorage:
                 retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=60)},
             )
         except Exception as error:  # obstore has one class of error per cloud
-            why = _first_line(error)
+            why = first_line(error, 2000)
             raise ConfigError(f"{key}={url!r} is not an object store that can be opened: {why}") from error
 
     def hurried(self, retry_s: float) -> ObjectStorage:
@@ -212,7 +212,7 @@ class _MayPassError(Exception):
 
 def describe(error: BaseException) -> str:
     """Return what went wrong with a request in a few words: the status and the store's code, or the client's words."""
-    text = _first_line(error)
+    text = first_line(error, 2000)
     status = _STATUS.search(text)
     if status is None:
         return text.rpartition(" - ")[2][:200] or type(error).__name__
@@ -225,9 +225,5 @@ def _may_pass(error: BaseException) -> bool:
 
     if isinstance(error, BaseError) and not isinstance(error, GenericError | JoinError):
         return False  # a class of its own: no rights, unknown user, bad path, not supported
-    status = _STATUS.search(_first_line(error))
+    status = _STATUS.search(first_line(error, 2000))
     return status is None or int(status[1]) >= 500 or int(status[1]) in MAY_PASS
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0]

@@ -1,6 +1,8 @@
 """The run directory: the ledger of which (stage, unit) files exist. Nothing else says what is done.
 
 config.yaml  prompts/  stages/<name>-<fingerprint>/unit-000000.parquet  failures/  dataset/  report.json  status.json
+
+One file because it is the one place that knows the names of a run's files.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.errors import ConfigError, RunFailedError, StorageError, SynthgenError
+from synthgen.errors import ConfigError, RunFailedError, StorageError, SynthgenError, first_line
 from synthgen.ledger.storage import RETRY_S, GuardedStorage, Storage, open_storage
 from synthgen.records import UnitCounts
 
@@ -418,8 +420,7 @@ def _reporting_damage(directory: str, unit: int, rows: tuple[int, int] | None) -
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        line = str(error).strip().split("\n")[0]
-        raise CorruptUnitError(directory, unit, f"is not a whole Parquet file: {line}", rows) from error
+        raise CorruptUnitError(directory, unit, f"is not a whole Parquet file: {first_line(error)}", rows) from error
 
 
 def digest_bytes(data: bytes) -> str:

@@ -1,0 +1,18 @@
+"""What a checkpoint is: its architecture, its quantization format, its tensors; and the built-in tiny one.
+
+Knows nothing of the cluster.
+"""
+
+PUBLIC = (
+    "architecture",
+    "checkpoint",
+    "dequantize",
+    "gguf",
+    "locate",
+    "quantization",
+    "smollm2",
+    "steps",
+    "tensors",
+    "tiny",
+)
+IMPORTS = ("config",)

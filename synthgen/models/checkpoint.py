@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from omegaconf import MISSING
 
 from synthgen.config import ModelConfig
-from synthgen.errors import ConfigError
+from synthgen.errors import ConfigError, first_line
 from synthgen.models.architecture import Architecture, read_architecture
-
-_GIVE_NUMBERS = "give its config.json's numbers as model.architecture, or take a directory that holds the checkpoint"
+from synthgen.models.reach import GIVE_NUMBERS, check_reachable
 
 
 def resolve_architecture(model: ModelConfig) -> Architecture:
@@ -62,7 +58,7 @@ def _read_config(model: ModelConfig) -> tuple[str, Mapping[str, Any]]:
     try:
         return str(path), _parse(path.read_bytes(), str(path))
     except OSError as error:
-        raise ConfigError(f"model.id={model_id}: cannot read {path} ({error.strerror}); {_GIVE_NUMBERS}") from error
+        raise ConfigError(f"model.id={model_id}: cannot read {path} ({error.strerror}); {GIVE_NUMBERS}") from error
 
 
 def _parse(data: bytes, source: str) -> Mapping[str, Any]:
@@ -85,7 +81,7 @@ def _read_remote(url: str) -> tuple[str, Mapping[str, Any]]:
         with filesystem.open_input_stream(path) as stream:
             return source, _parse(stream.read(), source)
     except (OSError, ArrowException) as error:
-        raise ConfigError(f"model.id={url}: cannot read {source} ({_first_line(error)}); {_GIVE_NUMBERS}") from error
+        raise ConfigError(f"model.id={url}: cannot read {source} ({first_line(error)}); {GIVE_NUMBERS}") from error
 
 
 def _fetch_from_hub(model: ModelConfig) -> Path:
@@ -111,20 +107,5 @@ def _fetch_from_hub(model: ModelConfig) -> Path:
         ) from error
     except (EntryNotFoundError, OSError, ValueError) as error:
         raise ConfigError(
-            f"model.id={repo}: its config.json cannot be fetched ({_first_line(error)}); {_GIVE_NUMBERS}"
+            f"model.id={repo}: its config.json cannot be fetched ({first_line(error)}); {GIVE_NUMBERS}"
         ) from error
-
-
-def check_reachable(endpoint: str, model_id: str) -> None:
-    """Fail at once on a machine without a network: the Hub's client would try for half a minute."""
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return
-    host = urlparse(endpoint).hostname or endpoint
-    try:
-        socket.getaddrinfo(host, 443)
-    except OSError as error:
-        raise ConfigError(f"model.id={model_id}: {host} cannot be reached from here; {_GIVE_NUMBERS}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n", 1)[0][:200]

@@ -24,6 +24,7 @@ from synthgen.config import ModelConfig
 from synthgen.errors import ConfigError
 from synthgen.models.cache import find_cache, make_once
 from synthgen.models.gguf_header import GgufHeader, read_header
+from synthgen.models.reach import check_reachable
 from synthgen.models.steps import Report, silent
 
 SUFFIX = ".gguf"
@@ -142,8 +143,6 @@ def describe_serving(model: ModelConfig) -> str | None:
 
 def _find_file(model: ModelConfig, repo: str, kind: str) -> str:
     from huggingface_hub import HfApi, constants
-
-    from synthgen.models.checkpoint import check_reachable
 
     check_reachable(constants.ENDPOINT, model.id)
     with _hub_errors(model.id):

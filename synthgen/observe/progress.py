@@ -1,4 +1,7 @@
-"""What a user sees of a run in progress: a live panel on a terminal, one line per interval elsewhere, `status.json`."""
+"""What a user sees of a run in progress: a live panel on a terminal, one line per interval elsewhere, `status.json`.
+
+One file because its three forms show the same state.
+"""
 
 from __future__ import annotations
 

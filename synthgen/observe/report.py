@@ -102,6 +102,22 @@ def make_report(
     }
 
 
+def join_parts(exported: Mapping[str, Any], measured: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return what the export and the stages add to the report, their histograms side by side.
+
+    Args:
+        exported: the export's part.
+        measured: (name, part) of stages. Where a key is taken by another's part, it is called `<stage>.<key>`.
+    """
+    joined = {**exported, "histograms": dict(exported.get("histograms", {}))}
+    for stage, part in measured:
+        for into, added in ((joined["histograms"], part.get("histograms", {})), (joined, part)):
+            for key, value in added.items():
+                if into is not joined or key != "histograms":
+                    into[f"{stage}.{key}" if key in into else key] = value
+    return joined
+
+
 def package_versions() -> dict[str, str]:
     """Return the versions of synthgen, Python and the packages that it stands on, as installed here."""
     from synthgen import __version__

@@ -6,3 +6,6 @@ from synthgen.pairs.scores import SCORES_SCHEMA, score_unit
 from synthgen.pairs.settings import check_pairs
 
 __all__ = ["SCORES_SCHEMA", "PairCounts", "UnitPairs", "check_pairs", "pair_unit", "score_unit"]
+
+PUBLIC = ("counts", "eligibility", "index", "ratings")
+IMPORTS = ("config",)

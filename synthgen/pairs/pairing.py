@@ -68,7 +68,7 @@ def pair_unit(
     selection = select_pairs(generations, index, scores, faults, config, run_seed)
     rows, labels = _label_completions(generations, scores, faults < 0, config)
     return UnitPairs(
-        pairs=build_pairs(prompts, generations, scores, selection, config.policy.value),
+        pairs=build_pairs(prompts, generations, scores, selection, config.policy),
         kto=build_kto(prompts, generations, scores, index.prompt, rows, labels),
         generations=build_generations(prompts, generations, judgements, scores, index.prompt, ratings),
         counts=selection.counts,

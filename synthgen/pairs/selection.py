@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from synthgen.config import PairPolicy, PairsConfig
+from synthgen.config import PairsConfig
 from synthgen.pairs.counts import (
     BELOW_MIN_MARGIN,
     FEW_COMPLETIONS,
@@ -22,7 +22,7 @@ from synthgen.pairs.counts import (
 )
 from synthgen.pairs.eligibility import FAULTS, find_whole
 from synthgen.pairs.index import BoolArray, CompletionIndex, FloatArray, IntArray
-from synthgen.pairs.policies import POLICIES
+from synthgen.pairs.policies import ON_POLICY, find_policy
 from synthgen.pairs.ratings import SCORE_DECIMALS
 from synthgen.pairs.similarity import find_alike
 
@@ -66,13 +66,13 @@ def select_pairs(
     has_text = find_whole(generations)
     is_scored = has_text & ~np.isnan(scores)
     scored = _make_frame(generations, index, scores, faults, is_scored, run_seed)
-    candidates = POLICIES[config.policy](scored, config)
+    candidates = find_policy(config.policy)(scored, config)
     pair_prompt, chosen, rejected = (candidates[name].to_numpy() for name in ("prompt", "chosen", "rejected"))
 
     buckets = _Buckets(prompts)
     buckets.settle(np.bincount(prompt[has_text], minlength=prompts) < 2, FEW_COMPLETIONS)
     buckets.settle(np.bincount(prompt[is_scored], minlength=prompts) < 2, FEW_SCORES)
-    if config.policy is PairPolicy.on_policy:
+    if config.policy == ON_POLICY:
         named = scored.filter(pl.col("generator") == config.generator)["prompt"].to_numpy()
         buckets.settle(~_occurs(named, prompts), GENERATOR_ABSENT)
     buckets.settle(_has_no_spread(scored, prompts), _TIE)

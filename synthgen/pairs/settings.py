@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from synthgen.config import PairPolicy, PairsConfig
+from synthgen.config import PairsConfig
 from synthgen.errors import ConfigError
+from synthgen.pairs.policies import ON_POLICY, find_policy
 
 
 def check_pairs(config: PairsConfig, generators: Collection[str]) -> None:
@@ -14,6 +15,7 @@ def check_pairs(config: PairsConfig, generators: Collection[str]) -> None:
     Args:
         generators: names of the run's generators.
     """
+    find_policy(config.policy)
     if config.min_margin < 0:
         raise ConfigError(f"pairs.min_margin={config.min_margin} must not be negative; use 0 for any margin above 0")
     if config.max_pairs_per_prompt < 1:
@@ -29,12 +31,12 @@ def check_pairs(config: PairsConfig, generators: Collection[str]) -> None:
     if config.kto.low >= config.kto.high:
         raise ConfigError(f"pairs.kto.low={config.kto.low} must lie below pairs.kto.high={config.kto.high}")
     names = ", ".join(sorted(generators))
-    if config.policy is PairPolicy.on_policy and config.generator not in generators:
+    if config.policy == ON_POLICY and config.generator not in generators:
         raise ConfigError(
             f"pairs.generator={config.generator} must name a generator for pairs.policy=on_policy: {names}"
         )
-    if config.policy is not PairPolicy.on_policy and config.generator is not None:
+    if config.policy != ON_POLICY and config.generator is not None:
         raise ConfigError(
-            f"pairs.generator={config.generator} needs pairs.policy=on_policy (it is {config.policy.value}); "
+            f"pairs.generator={config.generator} needs pairs.policy=on_policy (it is {config.policy}); "
             "or leave it out: pairs.generator=null"
         )

@@ -1,6 +1,6 @@
 """Planning: which GPUs each model gets, whether it fits, how long a run takes and what it costs. Arithmetic only.
 
-Nothing here needs a GPU, or imports torch, vllm, ray or transformers.
+Knows nothing of running: it needs no GPU, and imports no torch, vllm, ray or transformers.
 """
 
 from __future__ import annotations
@@ -55,3 +55,6 @@ __all__ = [
     "resolve_cluster",
     "weights_bytes",
 ]
+
+PUBLIC = ("formats", "hardware", "prices", "workload")
+IMPORTS = ("config", "models")

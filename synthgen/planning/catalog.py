@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from synthgen.config import ClusterConfig, EngineKind, ModelConfig
+from synthgen.config import ClusterConfig, ModelConfig
 from synthgen.config.resources import project_path
 from synthgen.models.architecture import Architecture
 from synthgen.models.checkpoint import resolve_architecture
@@ -73,13 +73,13 @@ def summarize_model(model: ModelConfig) -> ModelSummary:
     needs = f"needs pip install {model.requires_package}" if model.requires_package else ""
     note = model.unservable or needs or model.provenance or ""
     common: dict[str, Any] = {"license": model.license, "gated": model.gated, "note": note}
-    if model.engine is not EngineKind.vllm or not model.id:
-        return ModelSummary(model.name, model.id, model.engine.value, **common)
+    if not model.served_by.loads_checkpoint or not model.id:
+        return ModelSummary(model.name, model.id, model.engine, **common)
     arch = resolve_architecture(model)
     return ModelSummary(
         name=model.name,
         id=model.id,
-        engine=model.engine.value,
+        engine=model.engine,
         parameters=count_parameters(arch),
         active_parameters=count_active_parameters(arch),
         format=arch.quantization.label if arch.quantization.method else SHORT_DTYPES.get(arch.dtype, arch.dtype),

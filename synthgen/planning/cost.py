@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from synthgen.config import EngineKind
 from synthgen.models.checkpoint import resolve_architecture
 from synthgen.planning.memory import GIB, sequence_kv_bytes, split_layers
 from synthgen.planning.pools import ClusterPlan, PoolPlan
@@ -32,7 +31,7 @@ def estimate_cost(plan: ClusterPlan, work: Sequence[StageWork], efficiency: floa
     """Return the time and GPU-hours of `work` on `plan`'s pools, at `efficiency` of the memory bandwidth."""
     pools = {item.name: plan.pool_of(item.name) for item in work}
     stage_s = {item.name: _estimate_stage(plan, pools[item.name], item, efficiency) for item in work}
-    local = [item.name for item in work if item.model.engine is not EngineKind.openai]
+    local = [item.name for item in work if not item.model.served_by.is_service]
     if any(stage_s[name] is None for name in local) or not local:
         return Estimate(stage_s, None, None)
     busy = {pool.name: sum(stage_s.get(name) or 0.0 for name in pool.stages) for pool in plan.pools}
@@ -47,7 +46,7 @@ def estimate_cost(plan: ClusterPlan, work: Sequence[StageWork], efficiency: floa
 
 def _estimate_stage(plan: ClusterPlan, pool: PoolPlan, work: StageWork, efficiency: float) -> float | None:
     """Return the busy time of a stage on all replicas of its pool, s."""
-    if not work.requests or work.model.engine is EngineKind.echo:
+    if not work.requests or work.model.served_by.makes_text_up:
         return 0.0
     if work.output_tokens_per_s:
         replicas = pool.engine.replicas if work.per_replica else 1

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from synthgen.config import EngineKind
 from synthgen.planning.hardware import describe_cluster
 from synthgen.planning.plan import ModelPlan, Range, RunPlan
 from synthgen.planning.pools import PoolPlan
@@ -137,7 +136,7 @@ def _format_bills(plan: RunPlan) -> list[str]:
     """Return what the tokens of endpoints cost, or which price is not known. A provider bills each sample's prompt."""
     lines = []
     for item in plan.work:
-        if item.model.engine is not EngineKind.openai or not item.requests:
+        if not item.model.served_by.is_service or not item.requests:
             continue
         bill = item.bill
         usd = price_usd(item.model, bill)

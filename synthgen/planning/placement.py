@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from synthgen.config import ClusterConfig, EngineKind, ModelConfig
+from synthgen.config import ClusterConfig, ModelConfig
 from synthgen.errors import ConfigError
 from synthgen.models.checkpoint import resolve_architecture
 from synthgen.models.gguf import describe_serving
@@ -41,10 +41,10 @@ def plan_engine(
         ConfigError: it cannot be served here; the message says what is short and what would fit.
     """
     check_servable(model, key)
-    if model.engine is EngineKind.openai:
+    if model.served_by.is_service:
         replicas = model.replicas or 1
         return EnginePlan(replicas=replicas, max_num_seqs=model.max_num_seqs or model.endpoint.max_concurrency)
-    if model.engine is EngineKind.echo:
+    if not model.served_by.loads_checkpoint:
         return _plan_echo(model, cluster, key, lengths)
     if not cluster.gpus_per_node:
         return _tell_serving(plan_on_cpu(model, cluster, key=key, lengths=lengths), model)
@@ -64,7 +64,7 @@ def _tell_serving(plan: EnginePlan, model: ModelConfig) -> EnginePlan:
 
 def check_servable(model: ModelConfig, key: str) -> None:
     """Raise ConfigError for a model that vLLM cannot serve at all, or whose plugin is not installed."""
-    if model.engine is not EngineKind.vllm:
+    if not model.served_by.loads_checkpoint:
         return
     if model.unservable:
         raise ConfigError(f"{key}={model.name} cannot be served: {model.unservable}")

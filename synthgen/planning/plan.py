@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from synthgen.config import ClusterConfig, Config, EngineKind, ModelConfig
+from synthgen.config import ClusterConfig, Config, ModelConfig
 from synthgen.models.checkpoint import resolve_architecture
 from synthgen.planning.cost import Estimate, estimate_cost
 from synthgen.planning.hardware import resolve_cluster
@@ -81,8 +81,9 @@ def make_plan(
         result = estimate(assumed)
         return (result.gpu_hours if by_gpu else result.wall_s) or 0.0
 
-    swings = list_swings(outcome, ledger)
-    walls = list_swings(lambda assumed: (estimate(assumed).wall_s or 0.0) / 3600, ledger)
+    kinds = {item.name: item.kind for item in work}
+    swings = list_swings(outcome, ledger, kinds)
+    walls = list_swings(lambda assumed: (estimate(assumed).wall_s or 0.0) / 3600, ledger, kinds)
     hours = combine_swings(middle.wall_s / 3600, walls)
     gpu_hours = combine_swings(middle.gpu_hours, swings) if middle.gpu_hours else None
     return _put_together(config, plan, ledger, work, middle, hours, gpu_hours, swings)
@@ -116,7 +117,7 @@ def _put_together(
 
 
 def _describe_model(model: ModelConfig) -> ModelPlan:
-    if model.engine is not EngineKind.vllm:
+    if not model.served_by.loads_checkpoint:
         return ModelPlan()
     arch = resolve_architecture(model)
     return ModelPlan(

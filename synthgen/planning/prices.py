@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synthgen.config import EndpointConfig, EngineKind, ModelConfig
+from synthgen.config import EndpointConfig, ModelConfig
 
 if TYPE_CHECKING:
     from synthgen.records import Bill
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def price_usd(model: ModelConfig, bill: Bill) -> float | None:
     """Return what `bill` costs, dollars, cached input at its own price; None: no endpoint, or no prices."""
     endpoint = model.endpoint
-    if model.engine is not EngineKind.openai or not has_prices(endpoint):
+    if not model.served_by.is_service or not has_prices(endpoint):
         return None
     price_in, price_out = endpoint.usd_per_million_input_tokens or 0.0, endpoint.usd_per_million_output_tokens or 0.0
     cached = endpoint.usd_per_million_cached_tokens

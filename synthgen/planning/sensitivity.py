@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from synthgen.planning.workload import Assumptions, StageLedger
+from synthgen.records import Kind
 
 SPREAD: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "output_length": ((0.5, 2.0), (0.9, 1.1)),
@@ -36,11 +37,13 @@ class Swing:
         return self.outcomes[1] - self.outcomes[0]
 
 
-def list_swings(outcome: Callable[[Assumptions], float], ledger: Mapping[str, StageLedger]) -> list[Swing]:
-    """Return what each assumption does alone, the one that moves `outcome` most first."""
+def list_swings(
+    outcome: Callable[[Assumptions], float], ledger: Mapping[str, StageLedger], kinds: Mapping[str, Kind]
+) -> list[Swing]:
+    """Return what each assumption does alone, the one that moves `outcome` most first; `kinds`: by stage name."""
     swings = []
     for name, (assumed, known) in SPREAD.items():
-        measured = _is_measured(name, ledger)
+        measured = _is_measured(name, ledger, kinds)
         factors = known if measured else assumed
         outcomes = sorted(outcome(replace(Assumptions(), **{name: factor})) for factor in factors)
         swings.append(Swing(name, measured, factors, (outcomes[0], outcomes[1])))
@@ -54,9 +57,9 @@ def combine_swings(middle: float, swings: Sequence[Swing]) -> tuple[float, float
     return max(0.0, middle - below), middle + above
 
 
-def _is_measured(name: str, ledger: Mapping[str, StageLedger]) -> bool:
-    judge = [ledger["judge"]] if "judge" in ledger else []
-    generators = [entry for stage, entry in ledger.items() if stage != "judge"]
+def _is_measured(name: str, ledger: Mapping[str, StageLedger], kinds: Mapping[str, Kind]) -> bool:
+    judge = [entry for stage, entry in ledger.items() if kinds.get(stage) == "judgements"]
+    generators = [entry for stage, entry in ledger.items() if kinds.get(stage) != "judgements"]
     entries, field = {
         "output_length": (generators, "output_tokens"),
         "judgement_length": (judge, "output_tokens"),

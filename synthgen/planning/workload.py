@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from synthgen.config import Config, JudgeMode, ModelConfig, Rationale
 from synthgen.planning.fit import Lengths
+from synthgen.records import JUDGE, TASK, Kind, name_generations
 
 if TYPE_CHECKING:
     from synthgen.records import Bill
@@ -75,7 +76,7 @@ class StageWork:
     """What one stage still has to do. Token numbers are means: of one request's prompt, of one completion.
 
     Attributes:
-        key: dotted key of its model. prompts: that are not finished yet.
+        kind: of its table. key: dotted key of its model. prompts: that are not finished yet.
         requests: of all of them; completions: of one request.
         measured: what of (input, output) finished units measured.
         again: why finished units are made again; empty: none is.
@@ -83,6 +84,7 @@ class StageWork:
     """
 
     name: str
+    kind: Kind
     key: str
     model: ModelConfig
     units_total: int
@@ -143,14 +145,14 @@ def list_work(
 def list_models_used(config: Config) -> dict[str, tuple[str, ModelConfig]]:
     """Return (dotted key, model) by stage name."""
     if config.pipeline == "task":
-        return {"task": ("task.model", config.task.model)}
-    models = {f"generate-{name}": (f"generators.{name}.model", g.model) for name, g in config.generators.items()}
-    return {**models, "judge": ("judge.model", config.judge.model)}
+        return {TASK: ("task.model", config.task.model)}
+    models = {name_generations(name): (f"generators.{name}.model", g.model) for name, g in config.generators.items()}
+    return {**models, JUDGE: ("judge.model", config.judge.model)}
 
 
 def _generator_work(config: Config, name: str, ledger: Mapping[str, StageLedger], assumed: Assumptions) -> StageWork:
     generator = config.generators[name]
-    stage = f"generate-{name}"
+    stage = name_generations(name)
     entry = ledger.get(stage, StageLedger())
     extra = CHAT_TOKENS + len(generator.system_prompt or "") / 4
     prompt = _prompt_tokens(ledger) * assumed.prompt_length + extra
@@ -161,6 +163,7 @@ def _generator_work(config: Config, name: str, ledger: Mapping[str, StageLedger]
     prompts = _prompts_left(config, entry)
     return StageWork(
         name=stage,
+        kind="generations",
         key=f"generators.{name}.model",
         model=generator.model,
         units_total=entry.units_total or _count_units(config, entry),
@@ -183,7 +186,7 @@ def _judge_work(
     config: Config, generators: list[StageWork], ledger: Mapping[str, StageLedger], assumed: Assumptions
 ) -> StageWork:
     judge = config.judge
-    entry = ledger.get("judge", StageLedger())
+    entry = ledger.get(JUDGE, StageLedger())
     shown = sum(stage.completions for stage in generators)
     written = sum(stage.completions * stage.output_tokens for stage in generators)
     groups = max(1, shown if judge.mode is JudgeMode.pointwise else math.ceil(shown / max(1, judge.max_listwise)))
@@ -195,7 +198,8 @@ def _judge_work(
     most = float(judge.max_tokens) if judge.max_tokens else output * 2
     prompts = _prompts_left(config, entry)
     return StageWork(
-        name="judge",
+        name=JUDGE,
+        kind="judgements",
         key="judge.model",
         model=judge.model,
         units_total=entry.units_total or _count_units(config, entry),
@@ -216,7 +220,7 @@ def _judge_work(
 
 def _task_work(config: Config, ledger: Mapping[str, StageLedger], assumed: Assumptions) -> StageWork:
     task = config.task
-    entry = ledger.get("task", StageLedger())
+    entry = ledger.get(TASK, StageLedger())
     prompt = _prompt_tokens(ledger) * assumed.prompt_length + TASK_TEMPLATE_TOKENS
     most = float(task.sampling.max_tokens)
     output = config.plan.output_tokens if config.plan.output_tokens is not None else most / 2
@@ -224,7 +228,8 @@ def _task_work(config: Config, ledger: Mapping[str, StageLedger], assumed: Assum
         output = entry.output_tokens
     prompts = _prompts_left(config, entry)
     return StageWork(
-        name="task",
+        name=TASK,
+        kind="task",
         key="task.model",
         model=task.model,
         units_total=entry.units_total or _count_units(config, entry),

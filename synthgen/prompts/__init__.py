@@ -1,6 +1,12 @@
-"""Reading prompts: any source of rows in, tables of distinct conversations out."""
+"""Reading prompts: any source of rows in, tables of distinct conversations out.
+
+Knows nothing of engines and of Ray.
+"""
 
 from synthgen.prompts.rows import BadRow
 from synthgen.prompts.source import PromptSource, PromptStats
 
 __all__ = ["BadRow", "PromptSource", "PromptStats"]
+
+PUBLIC = ("files", "locate", "messages", "rows", "source")
+IMPORTS = ("config",)

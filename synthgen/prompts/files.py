@@ -11,15 +11,30 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.errors import ConfigError
+from synthgen.config.registry import Registry
+from synthgen.errors import ConfigError, first_line
 from synthgen.prompts.rows import BadRow, Row, clip
+
+Reader = Callable[[Path, str], Iterator[Row | BadRow]]
+READERS = Registry(
+    "synthgen.prompt_readers",
+    {
+        ".jsonl": "synthgen.prompts.files:read_jsonl",
+        ".ndjson": "synthgen.prompts.files:read_jsonl",
+        ".json": "synthgen.prompts.files:read_json",
+        ".csv": "synthgen.prompts.files:read_csv",
+        ".tsv": "synthgen.prompts.files:read_tsv",
+        ".txt": "synthgen.prompts.files:read_text",
+        ".parquet": "synthgen.prompts.files:read_parquet",
+    },
+)
+"""Reader by file suffix (what is before the suffix of a compression), called with the file and what rows call it."""
 
 COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
 BATCH_ROWS = 1024  # rows of a Parquet file that are Python objects at once
@@ -46,10 +61,10 @@ class FileSource:
         if self.path.stat().st_size == 0:
             return
         try:
-            yield from READERS[data_suffix(self.path)](self.path, self.name)
+            read: Reader = READERS.load(data_suffix(self.path), "suffix")
+            yield from read(self.path, self.name)
         except (OSError, pa.ArrowInvalid) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ConfigError(f"{self.path} cannot be read: {reason}") from error
+            raise ConfigError(f"{self.path} cannot be read: {first_line(error)}") from error
 
 
 def data_suffix(path: Path) -> str:
@@ -93,7 +108,7 @@ def _open(path: Path) -> IO[bytes]:
     return file
 
 
-def _read_jsonl(path: Path, name: str) -> Iterator[Row | BadRow]:
+def read_jsonl(path: Path, name: str) -> Iterator[Row | BadRow]:
     with _open(path) as file:
         for index, line in enumerate(file):
             if line.strip():
@@ -122,13 +137,13 @@ def _make_row(value: Any, name: str, index: int) -> Row | BadRow:
     return BadRow(name, index + 1, "not_an_object", message, clip(json.dumps(value)))
 
 
-def _read_json(path: Path, name: str) -> Iterator[Row | BadRow]:
+def read_json(path: Path, name: str) -> Iterator[Row | BadRow]:
     """A list of rows, an object with such a list under `data`, or JSONL under the wrong suffix."""
     with _open(path) as file:
         first = next((line for line in file if line.strip()), b"")
     row = _parse_line(first, name, 0)
     if isinstance(row, Row) and not isinstance(row.values.get("data"), list):
-        yield from _read_jsonl(path, name)
+        yield from read_jsonl(path, name)
         return
     with _open(path) as file:
         content = file.read()
@@ -145,7 +160,15 @@ def _read_json(path: Path, name: str) -> Iterator[Row | BadRow]:
         yield _make_row(row, name, index)
 
 
-def _read_csv(path: Path, name: str, delimiter: str) -> Iterator[Row | BadRow]:
+def read_csv(path: Path, name: str) -> Iterator[Row | BadRow]:
+    return _read_delimited(path, name, delimiter=",")
+
+
+def read_tsv(path: Path, name: str) -> Iterator[Row | BadRow]:
+    return _read_delimited(path, name, delimiter="\t")
+
+
+def _read_delimited(path: Path, name: str, delimiter: str) -> Iterator[Row | BadRow]:
     csv.field_size_limit(sys.maxsize)
     with _open(path) as file:
         reader = csv.reader(
@@ -183,7 +206,7 @@ def _make_csv_row(cells: list[str], header: list[str], name: str, index: int, li
     return Row(index, line, dict(zip(header, cells, strict=True)))
 
 
-def _read_text(path: Path, name: str) -> Iterator[Row | BadRow]:
+def read_text(path: Path, name: str) -> Iterator[Row | BadRow]:
     """One prompt per line."""
     with _open(path) as file:
         for index, line in enumerate(file):
@@ -195,21 +218,9 @@ def _read_text(path: Path, name: str) -> Iterator[Row | BadRow]:
                 yield BadRow(name, index + 1, "not_utf8", f"not UTF-8: byte 0x{line[error.start]:02x}", clip(line))
 
 
-def _read_parquet(path: Path, name: str) -> Iterator[Row | BadRow]:
+def read_parquet(path: Path, name: str) -> Iterator[Row | BadRow]:
     index = 0
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=BATCH_ROWS):
             yield from iterate_table(batch, name, index)
             index += batch.num_rows
-
-
-READERS: dict[str, Callable[[Path, str], Iterator[Row | BadRow]]] = {
-    ".jsonl": _read_jsonl,
-    ".ndjson": _read_jsonl,
-    ".json": _read_json,
-    ".csv": partial(_read_csv, delimiter=","),
-    ".tsv": partial(_read_csv, delimiter="\t"),
-    ".txt": _read_text,
-    ".parquet": _read_parquet,
-}
-"""Reader by file suffix (what is before the suffix of a compression)."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthgen.errors import ConfigError
+from synthgen.errors import ConfigError, first_line
 from synthgen.prompts.files import BATCH_ROWS, FileSource, iterate_table
 from synthgen.prompts.rows import BadRow, Row
 
@@ -43,7 +43,7 @@ class SavedSource:
         try:
             loaded = load_from_disk(str(self.path))
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{self.path} cannot be read as a saved data set: {_first_line(error)}") from error
+            raise ConfigError(f"{self.path} cannot be read as a saved data set: {first_line(error)}") from error
         if isinstance(loaded, DatasetDict):
             if self.split not in loaded:
                 raise ConfigError(f"prompts.split={self.split}: {self.path} has the splits {', '.join(loaded)}")
@@ -101,7 +101,7 @@ class HubSource:
         except (DatasetsError, httpx.TransportError, OSError, ValueError) as error:
             raise ConfigError(
                 f"prompts.path={self.path} (prompts.config={self.config or 'null'}, prompts.split={self.split}) "
-                f"cannot be loaded from the Hub: {_first_line(error)}"
+                f"cannot be loaded from the Hub: {first_line(error)}"
             ) from error
         yield from _iterate_dataset(loaded, self.name)
 
@@ -111,7 +111,3 @@ def _iterate_dataset(dataset: Dataset, name: str) -> Iterator[Row | BadRow]:
     for table in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
         yield from iterate_table(table, name, index)
         index += table.num_rows
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

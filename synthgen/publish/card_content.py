@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from synthgen.config import Config, EngineKind, JudgeLayout, ModelConfig, SamplingConfig
+from synthgen.config import Config, JudgeLayout, ModelConfig, SamplingConfig
 from synthgen.config.saved import escape_interpolations
 from synthgen.publish.card_config import public_config, public_location
 from synthgen.publish.card_numbers import make_numbers
@@ -63,7 +63,7 @@ def _summary(made: Any, config: Config) -> str:
 
 def _caution(config: Config) -> str:
     models = [generator.model for generator in config.generators.values()]
-    if all(model.engine is EngineKind.echo for model in models):
+    if all(model.served_by.makes_text_up for model in models):
         return "No model took part: these are words without meaning, for trying things out."
     return "The text is written and rated by language models, not by people."
 
@@ -104,7 +104,7 @@ def _made(report: Mapping[str, Any], config: Config) -> list[tuple[str, str]]:
         "scored by the expected rating where log-probabilities exist" if judge.expected else "scored by the rating",
         "output constrained where the engine can" if judge.constrained else "output free",
     ]
-    policy = [pairs.policy.value, f"margin >= {pairs.min_margin:g}", f"at most {pairs.max_pairs_per_prompt} per prompt"]
+    policy = [pairs.policy, f"margin >= {pairs.min_margin:g}", f"at most {pairs.max_pairs_per_prompt} per prompt"]
     versions = [f"{name} {version}" for name, version in (report.get("versions") or {}).items()]
     rows = [
         ("prompts", ", ".join(part for part in source if part)),
@@ -127,9 +127,9 @@ def _models(config: Config) -> list[tuple[str, ...]]:
 
 
 def _model(model: ModelConfig) -> tuple[str, ...]:
-    engine = model.engine.value + (f" with LoRA {public_location(model.lora)}" if model.lora else "")
+    engine = model.engine + (f" with LoRA {public_location(model.lora)}" if model.lora else "")
     name, model_id = str(model.name), public_location(str(model.id))
-    if model.engine is EngineKind.echo:
+    if model.served_by.makes_text_up:
         return (name, model_id, "–", "–", engine, "–")
     return (name, model_id, model.revision or "not pinned", _quantization(model), engine, model.license)
 

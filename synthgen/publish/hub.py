@@ -3,6 +3,8 @@
 A data set appears on the Hub whole or not at all. File contents go first, in batches that nothing refers to yet; one
 commit then names them all. So a cut upload leaves the repository as it was, and the same command goes on from what the
 Hub already holds (contents are addressed by hash, for LFS and for Xet).
+
+One file because the order of its steps is what makes an upload whole.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from synthgen.config import Config, EngineKind, ModelConfig
+from synthgen.config import Config, ModelConfig
 from synthgen.publish.licence_terms import HUB_LICENSES, PERMISSIVE, TERMS, Terms
 
 
@@ -95,7 +95,7 @@ def card_license(report: LicenceReport, chosen: str | None) -> dict[str, str | l
 def _collect(config: Config) -> list[ModelLicence]:
     roles: dict[tuple[str, str, str], list[str]] = {}
     for role, model in _used_models(config):
-        if model.name and model.engine is not EngineKind.echo:
+        if model.name and not model.served_by.makes_text_up:
             key = (str(model.name), str(model.id), model.license.strip().lower() or "unknown")
             roles.setdefault(key, []).append(role)
     return [ModelLicence(*key, roles=tuple(names)) for key, names in roles.items()]

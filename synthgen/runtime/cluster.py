@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from synthgen.config import ClusterConfig
-from synthgen.errors import ConfigError, RunFailedError, SynthgenError
+from synthgen.errors import ConfigError, RunFailedError, SynthgenError, first_line
 from synthgen.ledger.lease import Lease
 from synthgen.planning import resolve_cluster
 from synthgen.runtime.pools import QUIET
@@ -85,11 +85,11 @@ def connect_ray(
         raise
     except (ConnectionError, ValueError) as error:
         raise ConfigError(
-            f"cluster.address={address}: Ray does not answer there ({_one_line(error)}); "
+            f"cluster.address={address}: Ray does not answer there ({first_line(error)}); "
             "unset RAY_ADDRESS to run on this machine, or start Ray with: ray start --head"
         ) from error
     except Exception as error:  # Ray raises plain Exception, too
-        raise RunFailedError(f"Ray did not start: {_one_line(error)}") from error
+        raise RunFailedError(f"Ray did not start: {first_line(error)}") from error
     _log_what_ray_prints()
     try:
         yield
@@ -109,7 +109,3 @@ def _log_what_ray_prints() -> None:
             logger.info("Ray says: %s", line)
 
     worker.print_to_stdstream = log
-
-
-def _one_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0][:300]

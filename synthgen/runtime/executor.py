@@ -2,6 +2,8 @@
 
 One loop: start replicas that are wanted, hand out tasks, wait for Ray, book what ended. Ray starts, places and watches
 the actors; `losses.py` decides what it means when one of them ends badly.
+
+One file because it is one loop, whose steps share the same counts.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from synthgen.config import ClusterConfig, RunConfig
-from synthgen.errors import EngineDeadError, RunFailedError, RunStoppedError, SynthgenError
+from synthgen.errors import EngineDeadError, RunFailedError, RunStoppedError, SynthgenError, first_line
 from synthgen.ledger.lease import Lease
 from synthgen.ledger.run_dir import RunDir
 from synthgen.observe.snapshot import InFlight, Snapshot, StageTotals
@@ -24,7 +26,7 @@ from synthgen.runtime.failures import FailureWatch, Held
 from synthgen.runtime.losses import Losses, LostRef
 from synthgen.runtime.pool_sizes import adjust_pools, lost_every_race
 from synthgen.runtime.pools import Pool, PoolSpec, ReplicaHandle
-from synthgen.runtime.replica import Progress
+from synthgen.runtime.replica_info import Progress
 from synthgen.runtime.scheduler import Scheduler, Task
 from synthgen.runtime.stragglers import find_late_task
 
@@ -207,7 +209,7 @@ class Executor:
                 try:
                     ray.get(ref)
                 except Exception as error:
-                    logger.warning("a unit that was held is made anew at the next start: %s", _first_line(error))
+                    logger.warning("a unit that was held is made anew at the next start: %s", first_line(error))
 
     def _hand_out(self) -> None:
         for pool in self._pools:
@@ -472,7 +474,3 @@ def _ask_progress(handle: ReplicaHandle, now: float) -> None:
     if handle.verdict is None and handle.progress_ref is None and now - handle.asked_at > ASK_EVERY_S:
         handle.asked_at = now
         handle.progress_ref = handle.actor.progress.remote()
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0][:300]

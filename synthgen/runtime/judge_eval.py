@@ -13,11 +13,10 @@ from synthgen.flow import ResolvedStage, model_fields
 from synthgen.judge_eval import GENERATOR, LabelledSet, evaluate, read_labelled, to_unit_tables
 from synthgen.ledger.run_dir import PROMPTS, RunDir, stage_directory
 from synthgen.planning import plan_pools
-from synthgen.records import SCHEMA_VERSION, stable_hex
+from synthgen.records import JUDGE, SCHEMA_VERSION, name_generations, stable_hex
 from synthgen.runtime.cluster import live_cluster, read_cluster
 from synthgen.runtime.session import Session
 from synthgen.stages.base import StageFiles
-from synthgen.stages.generate import generate_stage_name
 from synthgen.stages.judge import JudgeStage
 
 
@@ -30,7 +29,7 @@ def run_judge_eval(config: Config, data: str) -> dict[str, Any]:
     labelled = read_labelled(data, key="data")
     resolved, slices = _resolve(config, labelled)
     with live_cluster(config.cluster):
-        plan = plan_pools(config, read_cluster(config.cluster), stages={"judge": config.judge.model})
+        plan = plan_pools(config, read_cluster(config.cluster), stages={JUDGE: config.judge.model})
         with Session(config) as session:
             _write_units(session.run_dir, resolved, labelled, slices)
             session.execute([resolved], plan, [high - low for low, high in slices])
@@ -54,7 +53,7 @@ def _resolve(config: Config, labelled: LabelledSet) -> tuple[ResolvedStage, list
     fingerprint = stable_hex(
         SCHEMA_VERSION, stage.name, dict(stage.fingerprint_fields()), model_fields(stage.model), identity, digits=12
     )
-    answers = generate_stage_name(GENERATOR)
+    answers = name_generations(GENERATOR)
     inputs = {PROMPTS: stage_directory("labelled", identity), answers: stage_directory(answers, identity)}
     files = StageFiles(stage, stage_directory(stage.name, fingerprint), inputs)
     return ResolvedStage(files, fingerprint), slices

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from synthgen.config import ClusterConfig
-from synthgen.errors import ConfigError, EngineDeadError, RunFailedError
+from synthgen.errors import ConfigError, EngineDeadError, RunFailedError, first_line
 from synthgen.ledger.run_dir import CorruptUnitError, RunDir
 from synthgen.observe.snapshot import StageTotals
 from synthgen.runtime.pools import Pool, ReplicaHandle
@@ -86,7 +86,7 @@ class Losses:
             return
         raise RunFailedError(
             f"model {pool.spec.model.id} did not start in {pool.load_failures} tries "
-            f"(cluster.max_load_attempts): {_one_line(cause)}{self._log_hint(handle)}"
+            f"(cluster.max_load_attempts): {first_line(cause)}{self._log_hint(handle)}"
         ) from error
 
     def task_failed(self, pool: Pool, handle: ReplicaHandle, ref: Any, task: Task, error: Exception) -> None:
@@ -111,7 +111,7 @@ class Losses:
         if isinstance(cause, RunFailedError):
             raise RunFailedError(str(cause)) from error
         raise RunFailedError(
-            f"{task.stage} unit {task.unit} failed: {_one_line(cause)}{self._log_hint(handle)}"
+            f"{task.stage} unit {task.unit} failed: {first_line(cause)}{self._log_hint(handle)}"
         ) from error
 
     def book_verdict(self, pool: Pool, handle: ReplicaHandle) -> None:
@@ -155,7 +155,7 @@ class Losses:
         pool.deaths += 1
         pool.deaths_without_commit += 1
         pool.deaths_at[handle.place] += 1
-        logger.warning("%s: died with %d open tasks: %s", handle.name, len(tasks), _one_line(cause))
+        logger.warning("%s: died with %d open tasks: %s", handle.name, len(tasks), first_line(cause))
         for task in tasks:
             for piece in self._scheduler.died(task, alone=len(tasks) == 1):
                 if piece.quarantine:
@@ -164,7 +164,8 @@ class Losses:
         if pool.deaths_without_commit > limit:
             raise RunFailedError(
                 f"the engine of {pool.spec.model.id} died {pool.deaths_without_commit} times without committing "
-                f"anything in between (cluster.max_engine_restarts={limit}): {_one_line(cause)}{self._log_hint(handle)}"
+                f"anything in between (cluster.max_engine_restarts={limit}): {first_line(cause)}"
+                f"{self._log_hint(handle)}"
             )
         if pool.deaths_at[handle.place] > limit and pool.give_up_room():
             del pool.deaths_at[handle.place]
@@ -216,8 +217,3 @@ def _cause(error: BaseException) -> BaseException:
     """Return what a replica raised, out of Ray's wrapping."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, BaseException) else error
-
-
-def _one_line(error: BaseException) -> str:
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return (text or type(error).__name__)[:400]

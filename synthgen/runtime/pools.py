@@ -13,7 +13,8 @@ from typing import Any
 
 from synthgen.config import ModelConfig
 from synthgen.ledger.run_dir import RunDir
-from synthgen.runtime.replica import Place, Progress, Replica, ReplicaInfo
+from synthgen.runtime.replica import Replica
+from synthgen.runtime.replica_info import Place, Progress, ReplicaInfo
 from synthgen.runtime.scheduler import Task
 from synthgen.stages.base import StageFiles
 

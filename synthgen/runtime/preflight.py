@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from synthgen.config import ClusterConfig, EngineKind, ModelConfig
+from synthgen.config import ClusterConfig, ModelConfig
 from synthgen.engines import make_engine
 from synthgen.engines.preflight import check_requests
 from synthgen.errors import ConfigError, EngineDeadError
@@ -54,7 +54,7 @@ def check_stages(
         if findings.unchecked:
             logger.info("stage %s: %s was not checked: %s", stage.name, name, findings.unchecked)
         notes += findings.doubts
-        if stage.model.engine is EngineKind.openai and stage.model not in endpoints:
+        if stage.model.served_by.is_service and stage.model not in endpoints:
             endpoints.append(stage.model)
     for model in endpoints:
         _ask_endpoint(model, cluster)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields, replace
 
-from synthgen.config import Config, EngineKind, ModelConfig
+from synthgen.config import Config, ModelConfig
 from synthgen.errors import ConfigError
 from synthgen.models.gguf import find_gguf
 from synthgen.models.locate import locate_checkpoint
@@ -49,7 +49,7 @@ def _fetched_models(config: Config) -> Iterator[tuple[str, ModelConfig]]:
     if config.pipeline == "task":
         places = [("task.model", config.task.model)]
     for key, model in places:
-        if model.engine is EngineKind.vllm and (model.id == MODEL_ID or find_gguf(model) is not None):
+        if model.served_by.loads_checkpoint and (model.id == MODEL_ID or find_gguf(model) is not None):
             yield key, model
 
 

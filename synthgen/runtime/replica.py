@@ -2,6 +2,8 @@
 
 `Replica` is an ordinary class with async methods; `synthgen.runtime.pools` makes a Ray actor of it. Everything that
 blocks (files, stages, tokenization) runs in threads, so that the event loop only feeds the engine.
+
+One file because its methods share one event loop and the totals that they keep on it.
 """
 
 from __future__ import annotations
@@ -13,26 +15,28 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from synthgen.config import ModelConfig
 from synthgen.engines import make_engine
-from synthgen.engines.base import Engine, EngineInfo, TellsLoad
+from synthgen.engines.base import Engine, TellsLoad
 from synthgen.engines.vllm_loading import LoadingWatch
-from synthgen.errors import RequestError, RunFailedError
+from synthgen.errors import RequestError
 from synthgen.ledger.journal import Journal
-from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir, StaleUnitError, digests_of, inputs_of
+from synthgen.ledger.run_dir import RunDir
 from synthgen.planning.prices import price_usd
-from synthgen.records import NO_BILL, Completion, Outcome, Request, RequestFailure, UnitCounts, add_counts
+from synthgen.records import NO_BILL, Completion, Outcome, Request, RequestFailure, UnitCounts
 from synthgen.runtime.failures import Held, hold_back
 from synthgen.runtime.paid_samples import PaidSamples
-from synthgen.runtime.retries import Kept, digest_kept, drop_kept, failed_prompts, merge_kept, read_kept, write_kept
+from synthgen.runtime.replica_info import Place, Progress, ReplicaInfo, find_place
+from synthgen.runtime.retries import Kept
 from synthgen.runtime.scheduler import Task
+from synthgen.runtime.unit_files import Made, Served, UnitFiles, take_prompts
 from synthgen.stages.base import LLMStage, StageFiles
 
 logger = logging.getLogger(__name__)
@@ -40,75 +44,6 @@ logger = logging.getLogger(__name__)
 Generate = Callable[[Request], Awaitable[Sequence[Completion | RequestFailure]]]
 
 KILLS_ENGINE = "kills_engine"
-READ_TRIES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a replica lives: the node, and the ids of the GPUs on it that Ray gave it."""
-
-    node_id: str
-    gpus: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaInfo:
-    """What a replica's engine says of itself, and its process."""
-
-    engine: EngineInfo
-    host: str
-    pid: int
-    start_s: float
-
-
-@dataclass(slots=True)
-class Progress:
-    """A replica's running totals since it started.
-
-    Attributes:
-        waiting_s: time with nothing to do after the first task, s.
-        heartbeat: of the engine (`Engine.heartbeat`).
-        made: output tokens by stage, those of requests in flight included.
-        requests: by stage, how many requests of its open units have ended, and how many there are.
-        running, waiting: sequences in the engine, as it says.
-        kv_cache_share: see `EngineLoad`.
-        phase, phase_s: what the engine is at while it loads, and for how long.
-        usd: what an endpoint's answers cost, dollars, where its prices are given.
-        notice: what the engine waits for, in a few words; empty: nothing.
-        lessons: what the engine has learnt of its server.
-    """
-
-    completions: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    outstanding: int = 0
-    busy_s: float = 0.0
-    waiting_s: float = 0.0
-    heartbeat: float = 0.0
-    made: dict[str, int] = field(default_factory=dict)
-    requests: dict[str, tuple[int, int]] = field(default_factory=dict)
-    running: int = 0
-    waiting: int = 0
-    kv_cache_share: float | None = None
-    phase: str = ""
-    phase_s: float = 0.0
-    usd: float = 0.0
-    notice: str = ""
-    lessons: tuple[str, ...] = ()
-
-    @property
-    def signs_of_life(self) -> tuple[int, float]:
-        """What changes while the replica gets on with its work."""
-        return self.completions, self.heartbeat
-
-
-@dataclass(slots=True)
-class _Served:
-    """What serving a unit's requests gave, follow-ups included."""
-
-    requests: list[Request]
-    outcomes: list[Outcome]
-    counts: UnitCounts = field(default_factory=UnitCounts)
 
 
 @dataclass(slots=True)
@@ -119,24 +54,6 @@ class _OpenUnit:
     requests: int
     ended: int = 0
     flying: set[int] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class _Made:
-    """A unit that was made and not committed yet.
-
-    Attributes:
-        table: of the whole unit, counts: of it, as they are stored. session: what was done now.
-        failures: lines of its file in `failures/`.
-    """
-
-    files: StageFiles
-    task: Task
-    tables: Mapping[str, pa.Table]
-    table: pa.Table
-    counts: UnitCounts
-    session: UnitCounts
-    failures: list[dict[str, Any]]
 
 
 class Replica:
@@ -158,12 +75,13 @@ class Replica:
         if log_path:
             _redirect_output(log_path)
         self._run_dir = run_dir
+        self._files = UnitFiles(run_dir)
         self._stages = stages
         self._name = name
         self._model = model
         self._engine: Engine = make_engine(model)
         self._max_failed_fraction = max_failed_fraction
-        self._held: dict[Task, _Made] = {}
+        self._held: dict[Task, Made] = {}
         self._is_billed = False
         self._paid: set[PaidSamples] = set()
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="unit")
@@ -201,17 +119,17 @@ class Replica:
     async def settle(self, task: Task) -> UnitCounts:
         """Commit a task that is held."""
         made = self._held.pop(task)
-        counts: UnitCounts = await self._in_thread(self._commit, made)
+        counts: UnitCounts = await self._in_thread(self._files.commit, made)
         return counts
 
     async def keep(self, task: Task) -> None:
         """Keep the good rows of a task that is held for the next start, which asks the failed ones again."""
         made = self._held.pop(task)
-        await self._in_thread(self._keep, made)
+        await self._in_thread(self._files.keep, made)
 
     async def hello(self) -> Place:
         """Return where the replica was placed: the answer says that it was."""
-        return _find_place()
+        return find_place()
 
     async def progress(self) -> Progress:
         """Return the running totals."""
@@ -259,16 +177,16 @@ class Replica:
     async def _run(self, task: Task) -> UnitCounts | Held:
         files = self._stages[task.stage]
         if task.merge:
-            merged: UnitCounts = await self._in_thread(self._merge, files, task)
+            merged: UnitCounts = await self._in_thread(self._files.merge, files, task)
             return merged
-        tables = await self._in_thread(self._read_inputs, files, task)
-        kept = await self._in_thread(self._read_kept, files, task, tables)
-        asked = tables if kept is None else _take_prompts(tables, kept.ask)
+        tables = await self._in_thread(self._files.read_inputs, files, task)
+        kept = await self._in_thread(self._files.read_kept, files, task, tables)
+        asked = tables if kept is None else take_prompts(tables, kept.ask)
         requests = await self._in_thread(files.stage.prepare, asked)
         if task.quarantine:
             message = f"the engine died {task.deaths} times while serving this prompt"
             outcomes: list[Outcome] = [RequestFailure(KILLS_ENGINE, message) for _ in requests]
-            served = _Served(requests, outcomes)
+            served = Served(requests, outcomes)
         elif self._is_billed:
             return await self._run_paid(files, task, tables, asked, requests, kept)
         else:
@@ -281,16 +199,16 @@ class Replica:
         task: Task,
         tables: Mapping[str, pa.Table],
         asked: Mapping[str, pa.Table],
-        served: _Served,
+        served: Served,
         kept: Kept | None,
     ) -> UnitCounts | Held:
-        made: _Made = await self._in_thread(self._make, files, task, tables, asked, served, kept)
+        made: Made = await self._in_thread(self._files.make, files, task, tables, asked, served, kept)
         held = None if task.rows is not None else hold_back(made.counts, made.failures, self._max_failed_fraction)
         if held is not None:
             self._held[task] = made
-            await self._in_thread(self._write_failures, made)
+            await self._in_thread(self._files.write_failures, made)
             return held
-        counts: UnitCounts = await self._in_thread(self._commit, made)
+        counts: UnitCounts = await self._in_thread(self._files.commit, made)
         return counts
 
     async def _run_paid(
@@ -322,7 +240,7 @@ class Replica:
             else:
                 await paid.flush()
 
-    async def _serve(self, stage: LLMStage, requests: list[Request], generate: Generate) -> _Served:
+    async def _serve(self, stage: LLMStage, requests: list[Request], generate: Generate) -> Served:
         encoded = await self._in_thread(self._engine.encode, requests)
         unit = _OpenUnit(stage.name, len(requests))
         self._units[id(unit)] = unit
@@ -338,7 +256,7 @@ class Replica:
         encoded: list[Request | RequestFailure],
         unit: _OpenUnit,
         generate: Generate,
-    ) -> _Served:
+    ) -> Served:
         totals: Counter[str] = Counter()
         began = time.time()
 
@@ -397,7 +315,7 @@ class Replica:
             started_at=began,
             ended_at=time.time(),
         )
-        return _Served([request for request, _ in results], [outcome for _, outcome in results], counts)
+        return Served([request for request, _ in results], [outcome for _, outcome in results], counts)
 
     def _count(self, totals: Counter[str], completions: Sequence[Completion]) -> None:
         first = completions[0]
@@ -420,96 +338,6 @@ class Replica:
             totals["billed_output"] += bill.output_tokens
             self._progress.usd += price_usd(self._model, bill) or 0.0
 
-    def _read_inputs(self, files: StageFiles, task: Task) -> dict[str, pa.Table]:
-        tables: dict[str, pa.Table] = {}
-        for name, directory in files.inputs.items():
-            tables[name] = self._read_patiently(directory, task.unit)
-        if task.rows is not None:
-            low, high = task.rows
-            tables[PROMPTS] = tables[PROMPTS].slice(low, high - low)
-            return _take_prompts(tables, tables[PROMPTS]["prompt_id"].to_pylist())
-        return tables
-
-    def _read_kept(self, files: StageFiles, task: Task, tables: Mapping[str, pa.Table]) -> Kept | None:
-        if task.rows is not None or task.quarantine:
-            return None
-        kept = read_kept(self._run_dir, files.directory, task.unit)
-        if kept is None or kept.fits(tables):
-            return kept
-        logger.warning("%s unit %d: its inputs have changed; nothing is kept of it", task.stage, task.unit)
-        return None
-
-    def _read_patiently(self, directory: str, unit: int) -> pa.Table:
-        table: pa.Table = _retry_missing(
-            lambda: self._run_dir.read_unit(directory, unit),
-            CorruptUnitError(directory, unit, "was committed but cannot be found"),
-        )
-        return table
-
-    def _make(
-        self,
-        files: StageFiles,
-        task: Task,
-        tables: Mapping[str, pa.Table],
-        asked: Mapping[str, pa.Table],
-        served: _Served,
-        kept: Kept | None,
-    ) -> _Made:
-        table = files.stage.collect(asked, served.requests, served.outcomes)
-        if table.schema != files.stage.schema:
-            table = table.cast(files.stage.schema)
-        failures = _describe_failures(files.stage.name, task, served)
-        passing = {line["reason"] for line in failures if line["retryable"]}
-        session = _with_rows(served.counts, table, passing)
-        if kept is None:
-            return _Made(files, task, tables, table, session, session, failures)
-        whole = merge_kept(kept, table, tables[PROMPTS]["prompt_id"].to_pylist())
-        counts = _with_rows(add_counts([kept.counts, session]), whole, passing | set(kept.counts.may_pass))
-        old = self._run_dir.read_failures(files.stage.name, task.unit)
-        failures = [line for line in old if not _is_about(line, kept.ask)] + failures
-        return _Made(files, task, tables, whole, counts, session, failures)
-
-    def _commit(self, made: _Made) -> UnitCounts:
-        files, task = made.files, made.task
-        self._write_failures(made)
-        inputs = digests_of(made.tables)
-        if task.rows is None:
-            self._run_dir.commit_unit(files.directory, task.unit, made.table, made.counts, inputs)
-            if made.session is not made.counts:
-                drop_kept(self._run_dir, files.directory, task.unit)
-        else:
-            self._run_dir.commit_part(files.directory, task.unit, task.rows, made.table, made.counts, inputs)
-        return made.session
-
-    def _write_failures(self, made: _Made) -> None:
-        if made.failures or made.session is not made.counts:  # those of a unit that is made again may be gone
-            self._run_dir.write_failures(made.files.stage.name, made.task.unit, made.failures, made.task.rows)
-
-    def _keep(self, made: _Made) -> None:
-        ask = failed_prompts(made.table)
-        if len(ask) < made.tables[PROMPTS].num_rows:
-            kept = Kept(made.table, ask, digest_kept(made.tables, ask), made.counts)
-            write_kept(self._run_dir, made.files.directory, made.task.unit, kept)
-
-    def _merge(self, files: StageFiles, task: Task) -> UnitCounts:
-        inputs = digests_of({name: self._read_patiently(path, task.unit) for name, path in files.inputs.items()})
-        tables, counts = [], []
-        for rows in task.parts:
-            table, part_counts = self._read_part(files.directory, task.unit, rows)
-            if inputs_of(table) != inputs:
-                raise StaleUnitError(files.directory, task.unit, rows)
-            tables.append(table.replace_schema_metadata(None))
-            counts.append(part_counts)
-        self._run_dir.commit_unit(files.directory, task.unit, pa.concat_tables(tables), add_counts(counts), inputs)
-        return UnitCounts()  # the parts were counted when they were committed
-
-    def _read_part(self, directory: str, unit: int, rows: tuple[int, int]) -> tuple[pa.Table, UnitCounts]:
-        part: tuple[pa.Table, UnitCounts] = _retry_missing(
-            lambda: self._run_dir.read_part(directory, unit, rows),
-            CorruptUnitError(directory, unit, "was committed but cannot be found", rows),
-        )
-        return part
-
     async def _in_thread(self, function: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
@@ -530,56 +358,6 @@ class Replica:
         self._changed_at = now
 
 
-def _retry_missing(read: Callable[[], Any], give_up: CorruptUnitError) -> Any:
-    """Read what the scheduler says is there; a shared file system may show it a little later."""
-    for attempt in range(READ_TRIES):
-        try:
-            return read()
-        except FileNotFoundError:
-            time.sleep(0.1 * 2**attempt)
-    raise give_up
-
-
-def _with_rows(counts: UnitCounts, table: pa.Table, passing: Collection[str]) -> UnitCounts:
-    errors = Counter(error for error in table["error"].to_pylist() if error is not None)
-    may_pass = {reason: rows for reason, rows in errors.items() if reason in passing}
-    failed = sum(errors.values())
-    return replace(counts, rows=table.num_rows, failed_rows=failed, failures=dict(errors), may_pass=may_pass)
-
-
-def _take_prompts(tables: Mapping[str, pa.Table], prompt_ids: Collection[str]) -> dict[str, pa.Table]:
-    """Return the tables' rows of some prompts."""
-    wanted = pa.array(sorted(prompt_ids), pa.string())
-    return {name: table.filter(pa.compute.is_in(table["prompt_id"], wanted)) for name, table in tables.items()}
-
-
-def _is_about(line: Mapping[str, Any], prompt_ids: Collection[str]) -> bool:
-    """Whether a line of `failures/` is about one of the prompts: request ids begin with that of their prompt."""
-    return str(line.get("request_id", "")).partition("/")[0] in prompt_ids
-
-
-def _describe_failures(stage: str, task: Task, served: _Served) -> list[dict[str, Any]]:
-    """Return a record per request that failed, and per sample that failed while its siblings are there."""
-    found: list[dict[str, Any]] = []
-    for request, outcome in zip(served.requests, served.outcomes, strict=True):
-        samples = [outcome] if isinstance(outcome, RequestFailure) else outcome
-        for index, sample in enumerate(samples):
-            if isinstance(sample, RequestFailure):
-                record: dict[str, Any] = {
-                    "stage": stage,
-                    "unit": task.unit,
-                    "request_id": request.request_id,
-                    "reason": sample.reason,
-                    "message": sample.message,
-                    "retryable": sample.retryable,
-                    "input": list(request.messages),
-                }
-                record |= {} if sample is outcome else {"sample_index": index}
-                record |= {"raw": sample.raw} if sample.raw else {}
-                found.append(record)
-    return found
-
-
 def _redirect_output(log_path: str) -> None:
     """Send this process's and its children's output to a file: the libraries' chatter is kept and not shown."""
     os.makedirs(os.path.dirname(log_path), exist_ok=True)
@@ -589,13 +367,3 @@ def _redirect_output(log_path: str) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-
-
-def _find_place() -> Place:
-    import ray
-
-    try:
-        context = ray.get_runtime_context()
-        return Place(context.get_node_id(), tuple(context.get_accelerator_ids().get("GPU", ())))
-    except Exception as error:
-        raise RunFailedError(f"a replica runs outside Ray: {error}") from error

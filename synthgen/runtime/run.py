@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -19,7 +18,7 @@ from synthgen.ledger.ingest import PromptLedger, ingest_prompts
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir
 from synthgen.ledger.sessions import describe_sessions, read_sessions
-from synthgen.observe.report import make_report, stage_report
+from synthgen.observe.report import join_parts, make_report, stage_report
 from synthgen.observe.view import write_page
 from synthgen.planning import ClusterPlan, plan_pools
 from synthgen.publish.licences import check_licences
@@ -27,6 +26,7 @@ from synthgen.records import Tables
 from synthgen.runtime.cluster import live_cluster, read_cluster
 from synthgen.runtime.session import Session
 from synthgen.runtime.units import drop_stale_units, make_unit_reader
+from synthgen.stages.base import measure_stage, tables_by_kind
 
 logger = logging.getLogger(__name__)
 
@@ -108,14 +108,14 @@ def _export(
 
     with stage_export(run_dir.storage) as staged:
         try:
-            exported = flow.export(staged, units, read_tables, tuple(config.generators), config)
+            made = tables_by_kind(flow.stages)
+            exported = flow.export(staged, units, read_tables, made, config)
             totals = {stage.name: stage_report(run_dir, stage, len(units), reused[stage.name]) for stage in stages}
-            measured = _measure(config, stages, units, read_tables)
+            measured = list(_measure(stages, units, read_tables))
         except CorruptUnitError:
             _set_damage_aside(units, read_tables, run_dir)
             raise
-        histograms = {**exported.report.get("histograms", {}), **measured.pop("histograms", {})}
-        extra = {**exported.report, **measured, "histograms": histograms}
+        extra = join_parts(exported.report, measured)
         report = make_report(config, prompts=prompts, stages=totals, pairs=exported.pairs, extra=extra)
         before = read_last_report(run_dir)
         report |= {
@@ -153,29 +153,13 @@ def _set_damage_aside(units: range, read_tables: Callable[[int], Tables], run_di
             continue  # what was made from it is set aside at the next start
 
 
-def _measure(config: Config, stages: Sequence[ResolvedStage], units: range, read_tables: Any) -> dict[str, Any]:
-    """Return the rating histogram and the trust report of flows that judge."""
-    import pyarrow as pa
-
-    from synthgen.trust import measure_trust
-
-    if "judge" not in {stage.name for stage in stages}:
-        return {}
-    ratings: Counter[int] = Counter()
-
-    def tables() -> Iterator[tuple[pa.Table, pa.Table]]:
-        for unit_tables in read_ahead(read_tables, units):
-            judged = unit_tables["judge"]
-            real = judged.filter(pa.compute.is_null(judged["canary"]))
-            ratings.update(r for r in pa.compute.list_flatten(real["ratings"]).to_pylist() if r is not None)
-            answers = [table for name, table in unit_tables.items() if name.startswith("generate-")]
-            yield pa.concat_tables(answers), judged
-
-    trust = measure_trust(
-        tables(),
-        use_expected=config.judge.expected,
-        seed=config.run.seed,
-        judge_model=config.judge.model.id,
-        generator_models={name: generator.model.id for name, generator in config.generators.items()},
-    )
-    return {"trust": trust, "histograms": {"ratings": {str(rating): ratings[rating] for rating in sorted(ratings)}}}
+def _measure(
+    stages: Sequence[ResolvedStage], units: range, read_tables: Callable[[int], Tables]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield (name, part of the report) of every stage that has one."""
+    by_name = {stage.name: stage.files.stage for stage in stages}
+    for name, stage in by_name.items():
+        upstream = {source: by_name[source] for source in stage.inputs if source in by_name}
+        part = measure_stage(stage, read_ahead(read_tables, units), upstream)
+        if part is not None:
+            yield name, part

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from synthgen.config import Config, EngineKind, ModelConfig
+from synthgen.config import Config, ModelConfig
 from synthgen.config.saved import dump_config
 from synthgen.errors import RunFailedError, RunStoppedError, StorageError, SynthgenError
 from synthgen.flow import ResolvedStage, ship_pipeline
@@ -234,7 +234,7 @@ def pool_specs(plan: ClusterPlan, stages: Sequence[ResolvedStage]) -> list[PoolS
 
 def _serve_over_nodes(model: ModelConfig, nodes: int) -> ModelConfig:
     """Return `model` with vLLM's Ray executor, which an engine needs that spans nodes."""
-    if nodes == 1 or model.engine is not EngineKind.vllm:
+    if nodes == 1 or not model.served_by.loads_checkpoint:
         return model
     return replace(model, engine_args={"distributed_executor_backend": "ray", **model.engine_args})
 

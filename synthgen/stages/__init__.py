@@ -1,0 +1,7 @@
+"""Stages: a pure transformation of one unit, prompts to completions or completions to judgements.
+
+Knows nothing of Ray and of files. `base.LLMStage` says what a stage is.
+"""
+
+PUBLIC = ("base", "generate", "judge", "task")
+IMPORTS = ("config", "tasks", "judge", "trust")

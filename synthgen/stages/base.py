@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from synthgen.config import ModelConfig
-from synthgen.records import PROMPT_PARTS, Completion, Outcome, Request, Tables
+from synthgen.records import PROMPT_PARTS, Completion, Kind, Outcome, Request, Tables
 
 
 class LLMStage(Protocol):
@@ -30,7 +30,9 @@ class LLMStage(Protocol):
     priority: int
     schema: pa.Schema
 
-    # Not a member, so that a stage of one's own need not have it: `prompt_parts: tuple[str, ...]`, see `prompt_parts`.
+    # Not members, so that a stage of one's own need not have them:
+    # `prompt_parts: tuple[str, ...]`, see `prompt_parts`; `kind: Kind`, see `tables_by_kind`;
+    # `measure(units, upstream) -> Mapping[str, Any]`, see `measure_stage`.
 
     @property
     def model(self) -> ModelConfig: ...
@@ -62,6 +64,35 @@ class StageFiles:
     stage: LLMStage
     directory: str
     inputs: Mapping[str, str]
+
+
+def tables_by_kind(stages: Iterable[LLMStage]) -> dict[Kind, tuple[str, ...]]:
+    """Return the names of the tables of each kind, in the order of the stages; whoever reads tables asks for a kind.
+
+    A stage whose table has another schema than records.py's has no `kind`, and is in none of them.
+    """
+    found: dict[Kind, tuple[str, ...]] = {}
+    for stage in stages:
+        kind: Kind | None = getattr(stage, "kind", None)
+        if kind is not None:
+            found[kind] = (*found.get(kind, ()), stage.name)
+    return found
+
+
+def measure_stage(
+    stage: LLMStage, units: Iterable[Tables], upstream: Mapping[str, LLMStage]
+) -> Mapping[str, Any] | None:
+    """Return the stage's part of the report, None where it has none to give.
+
+    Its keys go into report.json as they are; `histograms` is a mapping that the other histograms are beside.
+
+    Args:
+        units: the tables of each unit, every stage's, one unit in memory at a time.
+        upstream: the stages that it reads from, by name.
+    """
+    measure: Callable[[Iterable[Tables], Mapping[str, LLMStage]], Mapping[str, Any]] | None
+    measure = getattr(stage, "measure", None)
+    return None if measure is None else measure(units, upstream)
 
 
 def prompt_parts(stage: LLMStage) -> tuple[str, ...]:

@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from synthgen.config import EngineKind, GeneratorConfig, ModelConfig, SamplingConfig
+from synthgen.config import GeneratorConfig, ModelConfig, SamplingConfig
 from synthgen.records import (
     GENERATIONS_SCHEMA,
     Completion,
+    Kind,
     Messages,
     Outcome,
     Request,
@@ -19,26 +20,23 @@ from synthgen.records import (
     Sampling,
     Tables,
     make_seed,
+    name_generations,
 )
 
 GENERATE_PRIORITY = 10
 
 
-def generate_stage_name(generator: str) -> str:
-    """Return the name of a generator's stage and of the table that it writes."""
-    return f"generate-{generator}"
-
-
 class GenerateStage:
     """The LLM stage of one generator (see synthgen.stages.base.LLMStage)."""
 
+    kind: Kind = "generations"
     inputs: tuple[str, ...] = ("prompts",)
     priority = GENERATE_PRIORITY
     schema = GENERATIONS_SCHEMA
     prompt_parts = ("messages",)
 
     def __init__(self, generator: str, config: GeneratorConfig, *, run_seed: int) -> None:
-        self.name = generate_stage_name(generator)
+        self.name = name_generations(generator)
         self.generator = generator
         self.config = config
         self.run_seed = run_seed
@@ -121,7 +119,7 @@ def fit_seed(seed: int, model: ModelConfig, n: int) -> int:
 
     Gateways keep numbers as doubles, which round seeds of 60 bits to the same few, and some servers know 32 bits only.
     """
-    return seed % (2**31 - n) if model.engine is EngineKind.openai else seed
+    return seed % (2**31 - n) if model.served_by.is_service else seed
 
 
 def to_sampling(config: SamplingConfig) -> Sampling:

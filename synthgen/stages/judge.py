@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from synthgen.config import EngineKind, JudgeConfig, JudgeLayout, JudgeMode, ModelConfig
+from synthgen.config import JudgeConfig, JudgeLayout, JudgeMode, ModelConfig
 from synthgen.errors import ConfigError
 from synthgen.judge.aspects import resolve_aspect
 from synthgen.judge.canary import describe_canary
@@ -22,9 +24,11 @@ from synthgen.judge.rows import make_row
 from synthgen.judge.tasks import JudgeTask, plan_tasks
 from synthgen.judge.ultrafeedback import hash_template, render_judge_prompt
 from synthgen.records import (
+    JUDGE,
     JUDGEMENTS_SCHEMA,
     WHOLE_FINISH_REASONS,
     Completion,
+    Kind,
     Message,
     Outcome,
     OutputFormat,
@@ -32,9 +36,11 @@ from synthgen.records import (
     Sampling,
     Tables,
     make_seed,
+    name_generations,
     stable_hex,
 )
-from synthgen.stages.generate import fit_seed, generate_stage_name
+from synthgen.stages.base import LLMStage
+from synthgen.stages.generate import fit_seed
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +62,8 @@ class JudgeStage:
         ConfigError: an aspect is unknown or cannot be judged.
     """
 
-    name = "judge"
+    name = JUDGE
+    kind: Kind = "judgements"
     priority = JUDGE_PRIORITY
     schema = JUDGEMENTS_SCHEMA
     prompt_parts = ("messages", "reference")
@@ -65,7 +72,7 @@ class JudgeStage:
         self.config = config
         self.generators = tuple(generators)
         self.run_seed = run_seed
-        self.inputs: tuple[str, ...] = ("prompts", *(generate_stage_name(name) for name in self.generators))
+        self.inputs: tuple[str, ...] = ("prompts", *(name_generations(name) for name in self.generators))
         self.aspects = tuple(resolve_aspect(name, config.aspect) for name in config.aspects)
         if config.mode is JudgeMode.listwise and not 2 <= config.max_listwise <= MAX_LISTWISE:
             raise ConfigError(f"judge.max_listwise={config.max_listwise} must be from 2 to {MAX_LISTWISE}")
@@ -139,7 +146,7 @@ class JudgeStage:
         """Return the question again with what was wrong with the answer, up to `judge.max_retries` times."""
         if request.attempt > self.config.max_retries or request.output_format is None:
             return None
-        aspect = next(a for a in self.aspects if a.name == request.request_id.split("/")[-3])
+        aspect = next(a for a in self.aspects if a.name == request.tags["aspect"])
         turns = complain(completions[0], len(request.output_format.slot_texts), aspect)
         if turns is None:
             return None
@@ -180,6 +187,29 @@ class JudgeStage:
             rows.append(row)
         return pa.Table.from_pylist(rows, schema=self.schema)
 
+    def measure(self, units: Iterable[Tables], upstream: Mapping[str, LLMStage]) -> Mapping[str, Any]:
+        """Return how far the judgements can be trusted (docs/trust.md), and the histogram of their ratings."""
+        from synthgen.trust import measure_trust
+
+        ratings: Counter[int] = Counter()
+
+        def read() -> Iterator[tuple[pa.Table, pa.Table]]:
+            for tables in units:
+                judged = tables[self.name]
+                real = judged.filter(pc.is_null(judged["canary"]))
+                ratings.update(r for r in pc.list_flatten(real["ratings"]).to_pylist() if r is not None)
+                yield pa.concat_tables([tables[name] for name in self.inputs[1:]]), judged
+
+        answering = zip(self.generators, self.inputs[1:], strict=True)
+        trust = measure_trust(
+            read(),
+            use_expected=self.config.expected,
+            seed=self.run_seed,
+            judge_model=self.model.id,
+            generator_models={generator: upstream[name].model.id for generator, name in answering},
+        )
+        return {"trust": trust, "histograms": {"ratings": {str(rating): ratings[rating] for rating in sorted(ratings)}}}
+
     def _plan(self, tables: Tables) -> list[JudgeTask]:
         prompt_ids = cast(list[str], tables["prompts"]["prompt_id"].to_pylist())
         completions: dict[str, dict[str, str]] = {}
@@ -198,6 +228,7 @@ class JudgeStage:
         form = make_format(task.aspect, len(texts), config.rationale)
         return Request(
             request_id=task.request_id,
+            tags={"aspect": task.aspect.name},
             messages=render_judge_prompt(
                 task.aspect, instruction, apply_order(texts, task.order), form.note, config.layout
             ),
@@ -222,5 +253,5 @@ class JudgeStage:
     def _budget(self, form: JudgeFormat) -> int:
         if self.config.max_tokens is not None:
             return self.config.max_tokens
-        enforced = self.config.constrained and self.model.engine is not EngineKind.openai
+        enforced = self.config.constrained and not self.model.served_by.is_service
         return form.max_tokens if enforced else max(form.max_tokens, UNENFORCED_MAX_TOKENS)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from synthgen.config import ModelConfig, TaskConfig
 from synthgen.errors import ConfigError, RequestError
-from synthgen.records import TASK_SCHEMA, Completion, Outcome, Request, RequestFailure, Tables, make_seed
+from synthgen.records import TASK, TASK_SCHEMA, Completion, Kind, Outcome, Request, RequestFailure, Tables, make_seed
 from synthgen.stages.generate import fit_seed, to_sampling
 from synthgen.tasks import (
     LoadedTask,
@@ -23,7 +23,6 @@ from synthgen.tasks import (
     select_inputs,
 )
 
-TASK_STAGE = "task"
 TASK_PRIORITY = 10
 
 
@@ -38,7 +37,8 @@ class DistilabelTaskStage:
         ConfigError: there is no such task, it refuses its arguments, or it cannot run as a stage.
     """
 
-    name = TASK_STAGE
+    name = TASK
+    kind: Kind = "task"
     inputs: tuple[str, ...] = ("prompts",)
     priority = TASK_PRIORITY
     schema = TASK_SCHEMA
@@ -148,7 +148,7 @@ class DistilabelTaskStage:
         wanted = self._load().inputs
         for prompt in prompts.to_pylist():
             prompt_id: str = prompt["prompt_id"]
-            seed = fit_seed(make_seed(self.run_seed, TASK_STAGE, prompt_id, 0), self.model, self.config.n)
+            seed = fit_seed(make_seed(self.run_seed, TASK, prompt_id, 0), self.model, self.config.n)
             try:
                 yield prompt_id, seed, select_inputs(list_columns(prompt), wanted, self.config.inputs)
             except MissingInputError as error:

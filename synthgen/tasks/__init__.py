@@ -1,4 +1,7 @@
-"""distilabel's tasks without its pipeline: a prompt's columns in, a conversation out; a text in, columns out."""
+"""distilabel's tasks without its pipeline: a prompt's columns in, a conversation out; a text in, columns out.
+
+Knows nothing of Ray.
+"""
 
 from synthgen.tasks.inputs import MissingInputError, list_columns, select_inputs
 from synthgen.tasks.load import LoadedTask, hash_task, load_task
@@ -16,3 +19,6 @@ __all__ = [
     "render_input",
     "select_inputs",
 ]
+
+PUBLIC = ("stub",)
+IMPORTS: tuple[str, ...] = ()

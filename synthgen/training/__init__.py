@@ -1,1 +1,4 @@
 """Training on a finished data set with TRL."""
+
+PUBLIC: tuple[str, ...] = ()
+IMPORTS = ("config", "models", "ledger", "export")

@@ -5,3 +5,6 @@ from synthgen.trust.report import measure_trust
 from synthgen.trust.text import format_trust
 
 __all__ = ["Finding", "find_noise", "format_trust", "list_findings", "measure_trust"]
+
+PUBLIC = ("comparisons", "intervals", "observations", "position", "reduction")
+IMPORTS = ("judge", "pairs")

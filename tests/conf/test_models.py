@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from synthgen.config import ClusterConfig, Config, EngineKind, ModelConfig
+from synthgen.config import ClusterConfig, Config, ModelConfig
 from synthgen.planning import list_gpu_kinds, load_models, resolve_architecture, resolve_cluster
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -66,7 +66,7 @@ def test_models_of_checkpoints_are_whole(name: str) -> None:
     model = compose_model(name)
     arch = resolve_architecture(model)
     assert arch.exact
-    assert model.engine is EngineKind.vllm
+    assert model.engine == "vllm"
     assert model.license in LICENCES
     fetched = (model.id, model.tokenizer or "")
     assert model.gated == any(name.startswith(("meta-llama/", "google/")) for name in fetched)

@@ -76,7 +76,12 @@ def test_model_composes_as_generator_and_as_judge(name: str) -> None:
         ([*ECHO, "run.sed=1"], "run.sed is not a configuration key; did you mean run.seed?"),
         ([*ECHO, "generators.main.sampling.max_tokens=abc"], "generators.main.sampling.max_tokens: Value 'abc'"),
         ([*ECHO, "generators.main.n=1"], "generators.main.n=1 gives one completion per prompt in all"),
-        ([*ECHO, "pairs.policy=foo"], "pairs.policy: Invalid value 'foo', expected one of [best_worst"),
+        ([*ECHO, "pairs.policy=foo"], "pairs.policy='foo' is not known; there are: best_worst"),
+        ([*ECHO, "pairs.policy=best_worse"], "pairs.policy='best_worse' is not known; did you mean best_worst?"),
+        (
+            [*ECHO, "generators.main.model.engine=vlm"],
+            "generators.main.model.engine='vlm' is not known; did you mean vllm?",
+        ),
         ([*ECHO, "judge.aspects=[foo]"], "judge.aspects: 'foo' is unknown; choose from helpfulness"),
         ([*ECHO, "run.unit_size=0"], "run.unit_size=0 must be at least 1"),
         ([*ECHO, "generators.man.n=2"], "generators.man does not exist"),

@@ -17,7 +17,17 @@ def test_contributing_names_paths_that_exist() -> None:
 
 def test_contributing_names_classes_and_registries_that_exist() -> None:
     sources = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("synthgen/**/*.py"))
-    for name in ("LLMStage", "EngineKind", "_ENGINES", "AspectConfig", "PairPolicy", "POLICIES", "EngineDeadError"):
+    for name in (
+        "LLMStage",
+        "EngineType",
+        "ENGINES",
+        "AspectConfig",
+        "READERS",
+        "POLICIES",
+        "SCORERS",
+        "COMMANDS",
+        "EngineDeadError",
+    ):
         assert f"`{name}`" in PAGE
         assert re.search(rf"^(class {name}\b|{name}\b.*=)", sources, re.MULTILINE), f"{name} is not there"
 

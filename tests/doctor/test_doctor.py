@@ -22,7 +22,7 @@ from scripted_endpoint import serve as serve_endpoint
 
 from synthgen import DISTRIBUTION
 from synthgen.cli import run_command
-from synthgen.config import ClusterConfig, EndpointConfig, EngineKind, ModelConfig
+from synthgen.config import ClusterConfig, EndpointConfig, ModelConfig
 from synthgen.doctor import Check, format_checks
 from synthgen.doctor.hardware import Gpu, check_gpus, check_open_files, check_shared_memory, parse_gpus
 from synthgen.doctor.places import check_directory, check_object_store, check_space, file_system_type
@@ -216,7 +216,7 @@ def test_check_hub_asks_who_the_token_is_and_never_shows_it(
 
 def endpoint_check(url: str, **sampling: Any) -> Check:
     endpoint = EndpointConfig(base_url=url, api_key_env="SYNTHGEN_TEST_KEY")
-    model = ModelConfig(name="served", id="my-model", engine=EngineKind.openai, endpoint=endpoint)
+    model = ModelConfig(name="served", id="my-model", engine="openai", endpoint=endpoint)
     return check_endpoint(model, Sampling(**sampling))
 
 

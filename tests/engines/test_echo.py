@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from synthgen.config import EchoConfig, EngineKind, ModelConfig
+from synthgen.config import EchoConfig, ModelConfig
 from synthgen.engines.echo import EchoEngine
 from synthgen.engines.echo_judge import ECHO_JUDGES, fill_template
 from synthgen.errors import ConfigError, EngineDeadError, RequestError
@@ -29,7 +29,7 @@ def make_echo(max_model_len: int | None = None, max_num_seqs: int | None = None,
         ModelConfig(
             name="echo",
             id="echo",
-            engine=EngineKind.echo,
+            engine="echo",
             max_model_len=max_model_len,
             max_num_seqs=max_num_seqs,
             echo=config,

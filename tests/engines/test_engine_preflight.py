@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.config import EngineKind, ModelConfig
+from synthgen.config import ModelConfig
 from synthgen.config.sampling import list_sampling_problems
 from synthgen.engines.adapters import check_adapter
 from synthgen.engines.preflight import check_requests
@@ -162,14 +162,14 @@ def test_sampling_rules_are_those_of_vllm(sampling: Sampling, n: int) -> None:
         refused = False
     except (VLLMClientError, ValueError):
         refused = True
-    problems = list(list_sampling_problems("s", sampling, n=n, n_key="n", engine=EngineKind.vllm))
+    problems = list(list_sampling_problems("s", sampling, n=n, n_key="n", one_by_one=False))
     assert bool(problems) == refused, problems
 
 
 def test_endpoint_may_be_greedy_with_several_completions() -> None:
     greedy = Sampling(temperature=0)
-    assert list(list_sampling_problems("s", greedy, n=4, n_key="n", engine=EngineKind.openai)) == []
-    (problem,) = list_sampling_problems("s", greedy, n=4, n_key="n", engine=EngineKind.echo)
+    assert list(list_sampling_problems("s", greedy, n=4, n_key="n", one_by_one=True)) == []
+    (problem,) = list_sampling_problems("s", greedy, n=4, n_key="n", one_by_one=False)
     assert problem.startswith("s.temperature=0 with n=4: greedy completions")
 
 

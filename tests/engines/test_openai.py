@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from local_ray import free_port
 from scripted_endpoint import Broken, Endpoint, Script, answer, failure, serve
 
-from synthgen.config import EndpointConfig, EngineKind, ModelConfig
+from synthgen.config import EndpointConfig, ModelConfig
 from synthgen.engines.openai import OpenAIEngine
 from synthgen.engines.openai.rate_limit import WINDOW_S, RateLimit
 from synthgen.errors import ConfigError, RequestError, RunFailedError
@@ -55,9 +55,7 @@ def clock() -> Clock:
 def make_engine(url: str, clock: Clock | None = None, **fields: Any) -> OpenAIEngine:
     endpoint = EndpointConfig(base_url=url, **{"max_retries": 3, "outage_s": 60.0, **fields})
     clock = clock or Clock()
-    return OpenAIEngine(
-        ModelConfig(name="api", id="m", engine=EngineKind.openai, endpoint=endpoint), clock, clock.sleep
-    )
+    return OpenAIEngine(ModelConfig(name="api", id="m", engine="openai", endpoint=endpoint), clock, clock.sleep)
 
 
 @asynccontextmanager

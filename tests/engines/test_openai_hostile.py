@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from scripted_endpoint import Broken, Endpoint, Reply, answer, failure, serve
 
-from synthgen.config import EndpointConfig, EngineKind, GeneratorConfig, JudgeConfig, ModelConfig
+from synthgen.config import EndpointConfig, GeneratorConfig, JudgeConfig, ModelConfig
 from synthgen.engines.openai import OpenAIEngine
 from synthgen.ledger.run_dir import PROMPTS, RunDir
 from synthgen.records import GENERATIONS_SCHEMA, PROMPTS_SCHEMA, UnitCounts
@@ -240,10 +240,11 @@ async def run_unit(directory: Path, server: Server, stage: LLMStage) -> tuple[pa
 
 
 def make_model(server: Server) -> ModelConfig:
+    timeout_s = 2.0 if server.case.always == "timeout" else 60.0  # short only where it is what ends the request
     endpoint = EndpointConfig(
-        base_url=server.url, max_retries=RETRIES, timeout_s=0.5, structured_output="none", outage_s=60.0
+        base_url=server.url, max_retries=RETRIES, timeout_s=timeout_s, structured_output="none", outage_s=60.0
     )
-    return ModelConfig(name="api", id="m", engine=EngineKind.openai, endpoint=endpoint)
+    return ModelConfig(name="api", id="m", engine="openai", endpoint=endpoint)
 
 
 @pytest.mark.parametrize("always", [True, False], ids=["always", "once"])

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from benchmarks.soak_server import OUTPUT_TOKENS, PROMPT_TOKENS, SoakServer, serve
-from synthgen.config import EndpointConfig, EngineKind, ModelConfig
+from synthgen.config import EndpointConfig, ModelConfig
 from synthgen.engines.openai import OpenAIEngine
 from synthgen.records import Message, Request, Sampling
 
@@ -31,7 +31,7 @@ async def test_random_faults_lose_nothing_and_cost_little(seed: int) -> None:
     clock = Clock()
     async with serve(SoakServer(0.2, seed)) as server:
         endpoint = EndpointConfig(base_url=server.url, outage_s=1e9)
-        model = ModelConfig(name="api", id="soaked", engine=EngineKind.openai, endpoint=endpoint)
+        model = ModelConfig(name="api", id="soaked", engine="openai", endpoint=endpoint)
         engine = OpenAIEngine(model, clock, clock.sleep)
         await engine.start()
         requests = [

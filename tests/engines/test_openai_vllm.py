@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from vllm_server import MODEL, serve_tiny
 
-from synthgen.config import EndpointConfig, EngineKind, JudgeConfig, ModelConfig
+from synthgen.config import EndpointConfig, JudgeConfig, ModelConfig
 from synthgen.engines.base import EngineInfo
 from synthgen.engines.openai import OpenAIEngine
 from synthgen.errors import RequestError
@@ -36,7 +36,7 @@ def server_url(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def make_model(url: str) -> ModelConfig:
     endpoint = EndpointConfig(base_url=url, max_retries=0)
-    return ModelConfig(name="api", id=MODEL, engine=EngineKind.openai, endpoint=endpoint)
+    return ModelConfig(name="api", id=MODEL, engine="openai", endpoint=endpoint)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

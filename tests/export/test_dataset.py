@@ -265,7 +265,10 @@ def test_card_features_are_those_of_datasets(tmp_path: Path) -> None:
 
 def test_group_units_closes_groups_that_do_not_change_when_units_are_added() -> None:
     units = [make_unit(unit, words=4000) for unit in range(7)]
-    few, many = (list(group_units(units[:count], ("main",), block_mib=1)) for count in (5, 7))
+    few, many = (
+        list(group_units(units[:count], {"generations": ("generate-main",), "judgements": ("judge",)}, block_mib=1))
+        for count in (5, 7)
+    )
     assert [len(group) for group in few[:-1]] == [len(group) for group in many[: len(few) - 1]]
     assert len(few) > 1
     assert [table for group in many for table in group] == units

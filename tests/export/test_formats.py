@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trl import extract_prompt
 
-from synthgen.config import Config, ExportConfig, PairPolicy, PairsConfig
+from synthgen.config import Config, ExportConfig, PairsConfig
 from synthgen.export.transcripts import render_hh, render_text
 from synthgen.records import Message
 
@@ -24,9 +24,7 @@ roles = st.sampled_from(["user", "assistant"])
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     path = tmp_path_factory.mktemp("run")
     formats = ["sft", "text", "hh", "ultrafeedback", "jsonl"]
-    config = Config(
-        export=ExportConfig(formats=formats), pairs=PairsConfig(max_pairs_per_prompt=2, policy=PairPolicy.all_pairs)
-    )
+    config = Config(export=ExportConfig(formats=formats), pairs=PairsConfig(max_pairs_per_prompt=2, policy="all_pairs"))
     result = export_units(path, 3, config, generators=("main", "other"))
     names = ("default", "generations", "sft", "text", "hh", "ultrafeedback")
     return path, {name: rows_of(path, result, name) for name in names}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,6 +97,47 @@ def test_swap_needs_the_old_bytes(storage: Storage) -> None:
     assert storage.swap("lease", b"old", b"new")
     assert not storage.swap("lease", b"old", b"newer")
     assert storage.read("lease") == b"new"
+
+
+def test_create_where_hard_links_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EPERM, "operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    storage = open_storage(str(tmp_path))
+    assert storage.create("a/unit", b"first")
+    assert not storage.create("a/unit", b"second")
+    assert storage.read("a/unit") == b"first"
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["unit"]
+
+
+def test_create_passes_on_what_is_not_about_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(OSError, match="input/output"):
+        open_storage(str(tmp_path)).create("unit", b"data")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("way", ["create", "replace"])
+def test_bytes_are_on_the_disk_before_the_name_is_and_the_name_before_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """What a power cut may take: fsync of the file comes before its name, fsync of the directory behind it."""
+    happened: list[str] = []
+    for name in ("fsync", "link", "replace"):
+        real = getattr(os, name)
+
+        def note(*arguments: Any, name: str = name, real: Any = real) -> Any:
+            what = "directory" if name == "fsync" and stat.S_ISDIR(os.fstat(arguments[0]).st_mode) else "file"
+            happened.append(f"{name} {what}" if name == "fsync" else name)
+            return real(*arguments)
+
+        monkeypatch.setattr(os, name, note)
+    getattr(open_storage(str(tmp_path)), way)("unit", b"data")
+    assert happened == ["fsync file", "link" if way == "create" else "replace", "fsync directory"]
 
 
 def test_create_leaves_nothing_but_the_file(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from statistics import fmean, pstdev
 
 from rapidfuzz.distance import Indel
 
-from synthgen.config import PairPolicy, PairsConfig
+from synthgen.config import PairsConfig
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def pair_prompt(completions: Sequence[Scored], config: PairsConfig) -> tuple[lis
         return [], "few_completions"
     if len(scored) < 2:
         return [], "few_scores"
-    if config.policy is PairPolicy.on_policy and all(c.generator != config.generator for c in scored):
+    if config.policy == "on_policy" and all(c.generator != config.generator for c in scored):
         return [], "generator_absent"
     if scored[0].score == scored[-1].score:
         return [], "tie"
@@ -53,17 +53,17 @@ def pair_prompt(completions: Sequence[Scored], config: PairsConfig) -> tuple[lis
 def _propose(scored: list[Scored], config: PairsConfig) -> list[Pair]:
     ordered = [(c, r) for c in scored if not c.fault for r in scored if c.score > r.score]
     ordered.sort(key=lambda pair: (-_margin(pair), pair[0].draw, pair[1].draw))
-    if config.policy is PairPolicy.all_pairs:
+    if config.policy == "all_pairs":
         return ordered
-    if config.policy is PairPolicy.on_policy:
+    if config.policy == "on_policy":
         return [pair for pair in ordered if config.generator in (pair[0].generator, pair[1].generator)]
     best = next((c for c in scored if not c.fault), None)
     worse = [c for c in scored if best and c.score < best.score]
     if not worse:
         return []
-    if config.policy is PairPolicy.best_worst:
+    if config.policy == "best_worst":
         return [(best, worse[-1])]
-    if config.policy is PairPolicy.best_random:
+    if config.policy == "best_random":
         return [(best, c) for c in sorted(worse, key=lambda c: c.draw)]
     scores = [c.score for c in scored]
     target = fmean(scores) - 2 * pstdev(scores)

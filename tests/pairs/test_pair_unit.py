@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from judged_tables import make_completion, make_judgement, make_prompts, to_generations, to_judgements
 from pair_oracle import Scored, pair_prompt
 
-from synthgen.config import KtoConfig, PairPolicy, PairsConfig
+from synthgen.config import KtoConfig, PairsConfig
 from synthgen.pairs import PairCounts, UnitPairs, pair_unit
 from synthgen.pairs.eligibility import FAULTS, find_faults
 from synthgen.pairs.index import index_completions
+from synthgen.pairs.policies import POLICIES
 from synthgen.records import KTO_SCHEMA, PAIRS_SCHEMA, SCORED_GENERATIONS_SCHEMA
 
 TEXTS = [
@@ -103,8 +104,8 @@ def test_pair_unit_gives_every_completion_with_every_judgement() -> None:
     assert failed["error"] == "engine_error"
 
 
-@pytest.mark.parametrize("policy", list(PairPolicy))
-def test_pair_unit_never_pairs_a_tie(policy: PairPolicy) -> None:
+@pytest.mark.parametrize("policy", POLICIES.names)
+def test_pair_unit_never_pairs_a_tie(policy: str) -> None:
     result = _pair_ratings([3, 3, 3, 3], policy=policy, generator="main", max_pairs_per_prompt=9)
     assert len(result.pairs) == 0
     assert result.counts == PairCounts(prompts=1, ties=1)
@@ -120,7 +121,7 @@ def test_pair_unit_never_pairs_a_tie(policy: PairPolicy) -> None:
         (
             [("a b c", {}), ("d e f", {})],
             [5, 1],
-            {"policy": PairPolicy.on_policy, "generator": "x"},
+            {"policy": "on_policy", "generator": "x"},
             "generator_absent",
         ),
         ([("a b c", {"finish_reason": "length"}), ("d e f", {})], [5, 1], {}, "chosen_cut_off"),
@@ -172,7 +173,7 @@ def test_best_random_draws_every_worse_completion_about_as_often() -> None:
     ids = prompts["prompt_id"].to_pylist()
     rows = [make_completion(p, i, TEXTS[i]) for p in ids for i in range(4)]
     judgements = [make_judgement(p, [1, 5, 2, 3]) for p in ids]
-    drawn = Counter(_ids(_pair(rows, judgements, prompts, policy=PairPolicy.best_random)))
+    drawn = Counter(_ids(_pair(rows, judgements, prompts, policy="best_random")))
     assert set(drawn) == {("main:1", f"main:{i}") for i in (0, 2, 3)}
     assert all(150 < count < 250 for count in drawn.values())  # 200 expected, standard deviation 11.5
 
@@ -182,17 +183,17 @@ def test_best_vs_mu_minus_2sigma_leaves_the_outlier() -> None:
     ratings = [5, 5, 5, 5, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 2, 1]
     rows = [make_completion("p", i, f"{i} " * (i + 1) + TEXTS[i % 4]) for i in range(len(ratings))]
     assert np.mean(ratings) - 2 * np.std(ratings) == pytest.approx(2.004, abs=1e-3)
-    result = _pair(rows, [make_judgement("p", ratings)], policy=PairPolicy.best_vs_mu_minus_2sigma)
+    result = _pair(rows, [make_judgement("p", ratings)], policy="best_vs_mu_minus_2sigma")
     assert result.pairs["rejected_completion_id"].to_pylist() == ["main:16"]
 
 
 def test_all_pairs_goes_by_margin_up_to_its_cap() -> None:
     pairs = [("main:1", "main:0"), ("main:1", "main:2"), ("main:2", "main:0")]
-    everything = _pair_ratings([1, 5, 2], policy=PairPolicy.all_pairs, max_pairs_per_prompt=9)
+    everything = _pair_ratings([1, 5, 2], policy="all_pairs", max_pairs_per_prompt=9)
     assert _ids(everything) == pairs
     assert everything.pairs["pair_index"].to_pylist() == [0, 1, 2]
     assert everything.counts == PairCounts(prompts=1, pairs=3, prompts_with_pairs=1)
-    assert _ids(_pair_ratings([1, 5, 2], policy=PairPolicy.all_pairs, max_pairs_per_prompt=2)) == pairs[:2]
+    assert _ids(_pair_ratings([1, 5, 2], policy="all_pairs", max_pairs_per_prompt=2)) == pairs[:2]
 
 
 def test_on_policy_has_the_named_generator_on_a_side() -> None:
@@ -202,7 +203,7 @@ def test_on_policy_has_the_named_generator_on_a_side() -> None:
         make_completion("p", 0, TEXTS[2], generator="mine"),
     ]
     judgement = make_judgement("p", {"other:0": 5, "other:1": 1, "mine:0": 4})
-    result = _pair([*rows], [judgement], policy=PairPolicy.on_policy, generator="mine", max_pairs_per_prompt=9)
+    result = _pair([*rows], [judgement], policy="on_policy", generator="mine", max_pairs_per_prompt=9)
     assert _ids(result) == [("mine:0", "other:1"), ("other:0", "mine:0")]
 
 
@@ -259,7 +260,7 @@ def units(draw: st.DrawFn) -> tuple[list[str], list[dict[str, Any]], list[dict[s
             ratings = {name: draw(st.sampled_from([None, 1, 2, 4, 5])) for name in ids}
             judgements.append(make_judgement(prompt_id, ratings, repetition=repetition))
     config = PairsConfig(
-        policy=draw(st.sampled_from(list(PairPolicy))),
+        policy=draw(st.sampled_from(POLICIES.names)),
         min_margin=draw(st.sampled_from([0.0, 0.5, 2.0])),
         max_pairs_per_prompt=draw(st.sampled_from([1, 2, 50])),
         max_length_ratio=draw(st.sampled_from([0.0, 1.5])),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planning_clusters import CPU, MODELS, gpus
 
-from synthgen.config import ClusterConfig, EngineKind, GpuConfig, ModelConfig
+from synthgen.config import ClusterConfig, GpuConfig, ModelConfig
 from synthgen.errors import ConfigError
 from synthgen.planning import DoesNotFitError, EnginePlan, Lengths, plan_engine, resolve_architecture
 from synthgen.planning.gpu_placement import WANTED_SEQS
@@ -155,7 +155,7 @@ def test_plan_engine_names_the_plugin_that_is_missing() -> None:
 
 def test_plan_engine_rehearses_placement_with_echo() -> None:
     real = plan_engine(MODELS["llama-3.3-70b-w8a8"], gpus("h100-80"))
-    rehearsed = plan_engine(replace(MODELS["llama-3.3-70b-w8a8"], engine=EngineKind.echo), gpus("h100-80"))
+    rehearsed = plan_engine(replace(MODELS["llama-3.3-70b-w8a8"], engine="echo"), gpus("h100-80"))
     assert (rehearsed.num_gpus, rehearsed.replicas) == (real.num_gpus, real.replicas)
     sized = replace(MODELS["echo"], tensor_parallel_size=8, pipeline_parallel_size=2)
     plan = plan_engine(sized, gpus("h100-80", 8, 2))

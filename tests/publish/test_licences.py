@@ -7,13 +7,13 @@ import re
 import pytest
 import yaml
 
-from synthgen.config import Config, EngineKind, GeneratorConfig, ModelConfig
+from synthgen.config import Config, GeneratorConfig, ModelConfig
 from synthgen.config.resources import project_path
 from synthgen.publish.licence_terms import HUB_LICENSES, PERMISSIVE, TERMS
 from synthgen.publish.licences import card_license, check_licences
 
 
-def make_config(judge: str, *generators: str, **options: EngineKind) -> Config:
+def make_config(judge: str, *generators: str, **options: str) -> Config:
     def model(number: int, license_id: str) -> ModelConfig:
         return ModelConfig(name=f"model-{number}", id=f"org/model-{number}", license=license_id, **options)
 
@@ -104,7 +104,7 @@ def test_a_hostile_licence_becomes_a_plain_name() -> None:
 
 
 def test_models_without_weights_have_no_licence() -> None:
-    report = check_licences(make_config("apache-2.0", "apache-2.0", engine=EngineKind.echo))
+    report = check_licences(make_config("apache-2.0", "apache-2.0", engine="echo"))
     assert report.licences == ()
     assert card_license(report, None) == {}
 

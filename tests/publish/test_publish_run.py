@@ -8,7 +8,7 @@ import pytest
 from exported_runs import export_units
 from hub_server import HubServer
 
-from synthgen.config import Config, EngineKind, GeneratorConfig, ModelConfig, PublishConfig
+from synthgen.config import Config, GeneratorConfig, ModelConfig, PublishConfig
 from synthgen.config.compose import compose_config
 from synthgen.config.saved import dump_config
 from synthgen.export.manifest import MANIFEST_NAME, Manifest
@@ -17,7 +17,7 @@ from synthgen.ledger.storage import LocalStorage
 from synthgen.publish.card import make_card, read_card_dataset
 from synthgen.publish.dataset import publish_run
 
-MODEL = ModelConfig(name="echo", id="echo", engine=EngineKind.echo)
+MODEL = ModelConfig(name="echo", id="echo", engine="echo")
 REPORT = {"complete": True, "pairs": {"made": 3}}
 
 

@@ -12,7 +12,7 @@ from synthgen.errors import EngineDeadError, RunFailedError
 from synthgen.ledger.run_dir import CorruptUnitError, RunDir
 from synthgen.observe.snapshot import StageTotals
 from synthgen.runtime.losses import MOST_UNREADABLE, Losses
-from synthgen.runtime.replica import Place
+from synthgen.runtime.replica_info import Place
 from synthgen.runtime.scheduler import Scheduler, Task
 from tests.runtime.test_pool_sizes import FLOW, FakePool, open_task
 

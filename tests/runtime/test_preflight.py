@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from synthgen.config import EndpointConfig, EngineKind, ModelConfig
+from synthgen.config import EndpointConfig, ModelConfig
 from synthgen.config.compose import compose_config
 from synthgen.errors import ConfigError
 from synthgen.flow import load_flow, resolve_flow
@@ -45,7 +45,7 @@ def tiny(directory: Path, template: str | None = None) -> ModelConfig:
 
 
 def test_every_stage_has_requests_before_anything_is_loaded(tmp_path: Path) -> None:
-    run_dir, stages = prepare(tmp_path, ModelConfig(name="echo", id="echo", engine=EngineKind.echo))
+    run_dir, stages = prepare(tmp_path, ModelConfig(name="echo", id="echo", engine="echo"))
     requests = sample_requests(run_dir, stages)
     assert [len(found) >= 4 for found in requests.values()] == [True, True]
     judged = requests["judge"][0].messages
@@ -72,9 +72,9 @@ def test_judge_that_refuses_everything_is_found_before_anything_is_paid(tmp_path
 def test_endpoint_that_is_not_up_yet_is_no_reason_to_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "key")
     endpoint = EndpointConfig(base_url=f"http://127.0.0.1:{free_port()}/v1")
-    run_dir, stages = prepare(tmp_path, ModelConfig(name="api", id="m", engine=EngineKind.openai, endpoint=endpoint))
+    run_dir, stages = prepare(tmp_path, ModelConfig(name="api", id="m", engine="openai", endpoint=endpoint))
     assert check_stages(run_dir, stages, scheduler_of(stages), compose_config(["experiment=echo"]).cluster) == []
-    nowhere = ModelConfig(name="api", id="m", engine=EngineKind.openai)
+    nowhere = ModelConfig(name="api", id="m", engine="openai")
     run_dir, stages = prepare(tmp_path, nowhere)
     with pytest.raises(ConfigError, match=r"endpoint\.base_url is empty"):
         check_stages(run_dir, stages, scheduler_of(stages), compose_config(["experiment=echo"]).cluster)

@@ -14,7 +14,6 @@ from judged_tables import make_completion, make_prompts
 from synthgen.config import (
     AspectConfig,
     EchoConfig,
-    EngineKind,
     JudgeConfig,
     JudgeLayout,
     JudgeMode,
@@ -40,7 +39,7 @@ WORDS = "one two three four five six seven eight nine ten"
 
 def make_stage(judge: str = "quality", generators: tuple[str, ...] = ("main",), **settings: Any) -> JudgeStage:
     """Return a stage with an echo judge and without canaries, unless `settings` says otherwise."""
-    model = ModelConfig(name="echo", id="echo", engine=EngineKind.echo, echo=EchoConfig(judge=judge))
+    model = ModelConfig(name="echo", id="echo", engine="echo", echo=EchoConfig(judge=judge))
     return JudgeStage(JudgeConfig(model=model, **{"canary_fraction": 0.0, **settings}), generators, 3)
 
 
@@ -285,7 +284,7 @@ def test_follow_up_keeps_the_count_in_the_row() -> None:
 
 def test_prepare_enforces_the_form_where_asked() -> None:
     def budget(**settings: Any) -> tuple[bool, int]:
-        engine = settings.pop("engine", EngineKind.vllm)
+        engine = settings.pop("engine", "vllm")
         stage = make_stage(**settings)
         stage.config.model.engine = engine
         [request] = stage.prepare(make_unit("aa", n=2))
@@ -296,7 +295,7 @@ def test_prepare_enforces_the_form_where_asked() -> None:
     none = Rationale.none
     assert budget(rationale=none) == (True, 20)
     assert budget(rationale=none, constrained=False) == (False, 1024)
-    assert budget(rationale=none, engine=EngineKind.openai) == (True, 1024)
+    assert budget(rationale=none, engine="openai") == (True, 1024)
     assert budget(rationale=none, max_tokens=7) == (True, 7)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from synthgen.config import EngineKind, ModelConfig, SamplingConfig, TaskConfig
+from synthgen.config import ModelConfig, SamplingConfig, TaskConfig
 from synthgen.errors import ConfigError
 from synthgen.records import PROMPTS_SCHEMA, TASK_SCHEMA, Completion, Outcome, RequestFailure
 from synthgen.stages.task import DistilabelTaskStage
 
-MODEL = ModelConfig(name="echo", id="echo-id", engine=EngineKind.echo)
+MODEL = ModelConfig(name="echo", id="echo-id", engine="echo")
 
 
 def prompts(*metadata: dict[str, Any]) -> pa.Table:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from judged_tables import make_prompts
 
-from synthgen.config import EchoConfig, EngineKind, GeneratorConfig, JudgeConfig, ModelConfig, PairsConfig
+from synthgen.config import EchoConfig, GeneratorConfig, JudgeConfig, ModelConfig, PairsConfig
 from synthgen.engines.echo import EchoEngine
 from synthgen.judge_eval import LabelledPair, LabelledSet, evaluate, to_unit_tables
 from synthgen.pairs import pair_unit
@@ -21,9 +21,7 @@ from synthgen.trust import find_noise, format_trust, list_findings, measure_trus
 
 
 def _model(name: str, judge: str = "quality") -> ModelConfig:
-    return ModelConfig(
-        name=name, id=f"echo/{name}", engine=EngineKind.echo, echo=EchoConfig(judge=judge, long_tail=True)
-    )
+    return ModelConfig(name=name, id=f"echo/{name}", engine="echo", echo=EchoConfig(judge=judge, long_tail=True))
 
 
 def _run(stage: LLMStage, tables: Tables) -> pa.Table:

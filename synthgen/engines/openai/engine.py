@@ -3,6 +3,8 @@
 What comes back is read by `answers.py`; this module decides what an answer that holds no completion leads to: another
 way to ask (`dialect.py`), a pause, another line or waiting for a server that is away (`lines.py`), another try, or a
 row with a reason. No answer ends a run; what ends it is a key, a credit or a server that is gone, in one line.
+
+One file because every way in which an answer can go on leads back into the same loop.
 """
 
 from __future__ import annotations

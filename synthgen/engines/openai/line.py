@@ -14,7 +14,7 @@ from synthgen.config import EndpointConfig
 from synthgen.engines.openai.rate_limit import RateLimit
 from synthgen.engines.openai.reply import Lost, Reply
 from synthgen.engines.openai.window import Window
-from synthgen.errors import ConfigError
+from synthgen.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
     import httpx
@@ -110,12 +110,12 @@ class Line:
             return Lost(f"no whole answer in endpoint.timeout_s={timeout_s:g}", timed_out=True)
         except httpx.LocalProtocolError as error:  # a header that HTTP does not allow
             raise ConfigError(
-                f"{self.key_name} or endpoint.extra_headers hold what no HTTP header can: {_one_line(error)}"
+                f"{self.key_name} or endpoint.extra_headers hold what no HTTP header can: {one_line(error)}"
             ) from error
         except httpx.DecodingError as error:
-            return Reply(200, f"(compressed, and broken: {_one_line(error)})".encode())
+            return Reply(200, f"(compressed, and broken: {one_line(error)})".encode())
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            return Lost(_one_line(error))
+            return Lost(one_line(error))
 
     async def _send_and_follow(self, method: str, url: str, content: bytes | None) -> Reply:
         """Send, and follow redirects on the same host; one to another host is left to the user, and so is the key."""
@@ -187,8 +187,4 @@ def _make_context(endpoint: EndpointConfig) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=os.path.expanduser(endpoint.ca_file))
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"endpoint.ca_file={endpoint.ca_file} cannot be read: {_one_line(error)}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+        raise ConfigError(f"endpoint.ca_file={endpoint.ca_file} cannot be read: {one_line(error)}") from error

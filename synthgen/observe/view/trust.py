@@ -7,6 +7,7 @@ from typing import Any
 
 from synthgen.observe.view.blocks import Block, bars, findings, intervals, table
 from synthgen.publish.card_tables import format_value
+from synthgen.records import name_generations
 from synthgen.trust import list_findings
 
 
@@ -14,9 +15,10 @@ def model_blocks(report: Mapping[str, Any], trust: Mapping[str, Any]) -> list[Bl
     """Return the comparison of the generators: what each wrote, how often it won, its Bradley-Terry strength."""
     generators: Mapping[str, Any] = trust.get("generators") or {}
     rows = []
-    for stage, numbers in (report.get("stages") or {}).items():
-        name = stage.removeprefix("generate-")
-        if name != stage:
+    stages: Mapping[str, Any] = report.get("stages") or {}
+    for name in trust.get("generator_models") or {}:
+        numbers = stages.get(name_generations(name))
+        if numbers:
             good = (numbers.get("rows") or 0) - (numbers.get("failed_rows") or 0)
             mean = format_value(round((numbers.get("output_tokens") or 0) / good)) if good else "–"
             counts = (format_value(numbers.get("rows")), format_value(numbers.get("failed_rows")), mean)

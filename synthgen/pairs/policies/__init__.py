@@ -19,6 +19,8 @@ breaks a tie at random, and sorting by `draw` is sampling at random; no policy s
 
 `candidates` has the columns `prompt`, `chosen`, `rejected` (numbers of completions), one row per candidate pair, a
 prompt's best candidates first. `chosen` may be chosen and scores higher than `rejected`.
+
+A package adds a policy by an entry point in the group `synthgen.pair_policies` that names its function.
 """
 
 from __future__ import annotations
@@ -27,13 +29,26 @@ from collections.abc import Callable
 
 import polars as pl
 
-from synthgen.config import PairPolicy, PairsConfig
-from synthgen.pairs.policies import all_pairs, best_random, best_vs_mu_minus_2sigma, best_worst, on_policy
+from synthgen.config import PairsConfig
+from synthgen.config.registry import Registry
 
-POLICIES: dict[PairPolicy, Callable[[pl.DataFrame, PairsConfig], pl.DataFrame]] = {
-    PairPolicy.best_worst: best_worst.propose,
-    PairPolicy.best_random: best_random.propose,
-    PairPolicy.best_vs_mu_minus_2sigma: best_vs_mu_minus_2sigma.propose,
-    PairPolicy.all_pairs: all_pairs.propose,
-    PairPolicy.on_policy: on_policy.propose,
-}
+Policy = Callable[[pl.DataFrame, PairsConfig], pl.DataFrame]
+
+ON_POLICY = "on_policy"
+"""The policy that needs `pairs.generator`."""
+POLICIES = Registry(
+    "synthgen.pair_policies",
+    {
+        "best_worst": "synthgen.pairs.policies.best_worst:propose",
+        "best_random": "synthgen.pairs.policies.best_random:propose",
+        "best_vs_mu_minus_2sigma": "synthgen.pairs.policies.best_vs_mu_minus_2sigma:propose",
+        "all_pairs": "synthgen.pairs.policies.all_pairs:propose",
+        ON_POLICY: "synthgen.pairs.policies.on_policy:propose",
+    },
+)
+
+
+def find_policy(name: str) -> Policy:
+    """Return the policy of `pairs.policy`. Raises ConfigError for an unknown name."""
+    found: Policy = POLICIES.load(name, "pairs.policy")
+    return found
