@@ -131,10 +131,15 @@ class RunDir:
             logger.warning("%s/%s is damaged, and taken as absent", self.url, path)
         return None
 
-    def write_json(self, path: str, value: Any, *, indent: int | None = 2) -> None:
-        """Write `value` as JSON, whole, over what was there."""
+    def write_json(self, path: str, value: Any, *, indent: int | None = 2, patience_s: float | None = None) -> None:
+        """Write `value` as JSON, whole, over what was there.
+
+        Args:
+            patience_s: how long a store that stumbles is waited for, s; None: `storage.retry_s`.
+        """
         text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
-        self.storage.replace(path, (text + "\n").encode("utf-8", "backslashreplace"))
+        storage = self.storage if patience_s is None else self.storage.hurried(patience_s)
+        storage.replace(path, (text + "\n").encode("utf-8", "backslashreplace"))
 
     def committed(self, directory: str) -> set[int]:
         """Return the units whose files are in `directory`; on a local disk, torn files are set aside and left out."""
