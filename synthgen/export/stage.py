@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 from synthgen.export.files import CARD, ROOT, is_owned
 from synthgen.export.manifest import MANIFEST_NAME, Manifest, describe_files, identify_files
+from synthgen.ledger.directories import BEFORE
 from synthgen.ledger.storage import LocalStorage, Storage
 
 STAGING_PREFIX = ".tmp-export-"
@@ -55,10 +57,16 @@ def commit_export(
 
 
 def clear_left_over(storage: Storage) -> None:
-    """Remove what exports that were killed left in the directory of `storage`, which is made if it is not there."""
+    """Remove what exports that were killed left in the directory of `storage`, which is made if it is not there.
+
+    The earlier data set that such an export had put aside comes back to its place, with the user's own files in it.
+    """
     if storage.root is not None:
         storage.root.mkdir(parents=True, exist_ok=True)
         for left_over in storage.root.glob(f"{STAGING_PREFIX}*"):
+            before = left_over / f"{ROOT}{BEFORE}"  # killed between two renames: there is no other data set
+            if before.is_dir() and not os.path.lexists(storage.root / ROOT):
+                os.rename(before, storage.root / ROOT)
             shutil.rmtree(left_over, ignore_errors=True)
 
 

@@ -16,6 +16,10 @@ _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
 """What file systems answer that cannot exchange two names (NFS, some FUSE mounts)."""
 
 
+BEFORE = "-before"
+"""Follows the name of a directory while what was there in its place is put aside."""
+
+
 class WholeFiles(Protocol):
     """What `replace_files` needs of a storage: see synthgen.ledger.storage.Storage."""
 
@@ -37,7 +41,7 @@ def exchange_directories(source: Path, target: Path) -> None:
     if not os.path.lexists(target):
         os.rename(source, target)
     elif not _exchange(source, target):
-        aside = source.with_name(f"{source.name}-before")
+        aside = source.with_name(f"{source.name}{BEFORE}")
         os.rename(target, aside)
         try:
             os.rename(source, target)

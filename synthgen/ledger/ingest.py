@@ -185,6 +185,8 @@ class _Reading:
         self._source = source
         self._write = write
         self._known = _list_known(run_dir, manifest)
+        # One listing: an object store would be asked for every new unit, one after the other.
+        self._there = {int(match[1]) for path in run_dir.storage.list(PROMPTS) if (match := _unit_of(path))}
         self._units: dict[int, PromptUnit] = {}
         self._open: dict[int, dict[int, PromptRow]] = {}  # unit → row → what the source gives there
         self._new: list[PromptRow] = []
@@ -302,25 +304,30 @@ class _Reading:
 
         Then the unit takes the first ones that are left, and what stages made of it is made again.
         """
-        ids = [item[0] for item in self._new]
-        for start in range(max(0, len(ids) - known.rows + 1)):
-            if digest_ids(ids[start : start + known.rows]) == known.ids_digest:
+        for start in range(max(0, len(self._new) - known.rows + 1)):
+            if digest_ids(item[0] for item in self._new[start : start + known.rows]) == known.ids_digest:
                 return start
         return 0
 
     def _cut_new(self, least: int) -> None:
         """Write the new prompts as units while there are `least` of them."""
         size = self._config.run.unit_size
-        while len(self._new) >= least:
-            rows, self._new = self._new[:size], self._new[size:]
-            table = make_table(rows).combine_chunks()
+        start = 0
+        while len(self._new) - start >= least:
+            table = make_table(self._new[start : start + size]).combine_chunks()
+            start += size
             data = encode_unit(table, None)
+            file = digest_bytes(data)
             unit = len(self._known) + self._cut
             self._cut += 1
-            self._units[unit] = describe_unit(table, digest_bytes(data), _left_there(self._run_dir, unit, data))
-            if self._write and self._run_dir.digest_file(PROMPTS, unit) != self._units[unit].file:
+            there = self._run_dir.digest_file(PROMPTS, unit) if unit in self._there else None
+            # What stages made from another file that lies under a new unit's name does not hold.
+            former = {} if there is None or there == file else {there: list(PROMPT_PARTS)}
+            self._units[unit] = describe_unit(table, file, former)
+            if self._write and there != file:
                 self._written.append(unit)
                 self._run_dir.replace_unit(PROMPTS, unit, data)
+        del self._new[:start]
 
     def _refuse(self, missing: Sequence[str]) -> None:
         prompts = self._config.prompts
@@ -389,12 +396,6 @@ def _list_files(run_dir: RunDir) -> list[_Known]:
 
 def _unit_of(path: str) -> Any:
     return UNIT_NAME.fullmatch(path.rpartition("/")[2])
-
-
-def _left_there(run_dir: RunDir, unit: int, data: bytes) -> dict[str, list[str]]:
-    """Return the digest of another file under a new unit's name: what stages made from that one does not hold."""
-    there = run_dir.digest_file(PROMPTS, unit)
-    return {there: list(PROMPT_PARTS)} if there not in (None, digest_bytes(data)) else {}
 
 
 def _read_whole(run_dir: RunDir, unit: int) -> pa.Table | None:

@@ -110,9 +110,8 @@ class Lease:
             holder = _parse(old)
             if holder.get("token") == self._token:  # it was written, and only the answer was lost
                 return old
-            if _is_alive(holder, self._lease_s) or (
-                _is_only_silent(holder) and self._changes_soon(old, _number(holder, "lease_s") or self._lease_s)
-            ):
+            theirs_s = _number(holder, "lease_s") or self._lease_s  # they renew by their own, whatever ours is
+            if _is_alive(holder, theirs_s) or (_is_only_silent(holder) and self._changes_soon(old, theirs_s)):
                 age = max(0.0, time.time() - _number(holder, "started_at"))
                 raise ConfigError(
                     f"run.dir={self._storage.url} is in use by pid {holder.get('pid')} on {holder.get('host')}, "

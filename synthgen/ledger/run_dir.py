@@ -131,10 +131,15 @@ class RunDir:
             logger.warning("%s/%s is damaged, and taken as absent", self.url, path)
         return None
 
-    def write_json(self, path: str, value: Any, *, indent: int | None = 2) -> None:
-        """Write `value` as JSON, whole, over what was there."""
+    def write_json(self, path: str, value: Any, *, indent: int | None = 2, patience_s: float | None = None) -> None:
+        """Write `value` as JSON, whole, over what was there.
+
+        Args:
+            patience_s: how long a store that stumbles is waited for, s; None: `storage.retry_s`.
+        """
         text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
-        self.storage.replace(path, (text + "\n").encode("utf-8", "backslashreplace"))
+        storage = self.storage if patience_s is None else self.storage.hurried(patience_s)
+        storage.replace(path, (text + "\n").encode("utf-8", "backslashreplace"))
 
     def committed(self, directory: str) -> set[int]:
         """Return the units whose files are in `directory`; on a local disk, torn files are set aside and left out."""
@@ -258,8 +263,8 @@ class RunDir:
     def discard(self, directory: str, unit: int, rows: tuple[int, int] | None = None) -> None:
         """Take the file of a unit, or of a part of it, out of the ledger; its bytes go to `failures/torn/`."""
         path = part_path(directory, unit, rows) if rows else unit_path(directory, unit)
-        data = self.read_or(b"", path)
-        self.storage.replace(f"failures/torn/{path.replace('/', '-')}", data)
+        if data := self.read_or(b"", path):  # or it is there already, from whoever was first
+            self.storage.replace(f"failures/torn/{path.replace('/', '-')}", data)
         self.storage.delete(path)
         stage = directory.removeprefix("stages/").rpartition("-")[0]
         if stage and rows is None:

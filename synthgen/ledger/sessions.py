@@ -22,6 +22,9 @@ SESSIONS = "sessions"
 EARLIER = "0-earlier"
 """Name of what went before, where the last report is of a version that kept no sessions."""
 
+PATIENCE_S = 5.0
+"""For a store that stumbles, s: the executor waits meanwhile, and the next write says the same and more."""
+
 WRITE_EVERY_S = 10.0
 """A driver that is killed loses so much of its GPU-hours, s."""
 
@@ -62,7 +65,8 @@ class SessionLog:
         numbers = {"elapsed_s": round(self._written_at - self._began, 2), "gpu_hours": round(gpu_hours, 6)}
         lists = {"replicas": list(replicas), "throughput": list(throughput), "notes": list(notes)}
         try:
-            self._run_dir.write_json(self._path, {**self._record, **numbers, **lists})
+            record = {**self._record, **numbers, **lists}
+            self._run_dir.write_json(self._path, record, patience_s=PATIENCE_S)
         except SynthgenError as error:  # the lease is lost: whoever waits for the executor learns it there
             logger.warning("%s was not written: %s", self._path, error)
         except Exception as error:  # of a disk that is full or a store that is away: no reason to end a run

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 STATUS_EVERY_S = 3.0
 LOCAL_STATUS_EVERY_S = 1.0
 """`status.json` on a disk is cheap; in an object store each is a request that costs."""
+PATIENCE_S = 5.0
+"""For a store that stumbles while the run goes on, s: the next look says the same and more."""
 RATE_WINDOW_S = 60.0
 LIVE_WINDOW_S = 15.0
 PANEL_WIDTH = 120
@@ -120,7 +122,8 @@ class ProgressView:
                 "eta_s": self._eta_s(snapshot),
             }
         try:
-            self._run_dir.write_json("status.json", status)
+            patience_s = PATIENCE_S if state == "running" else None  # the executor waits meanwhile
+            self._run_dir.write_json("status.json", status, patience_s=patience_s)
         except (OSError, StorageError) as error:  # a full disk, a store that is away: no reason to end a run
             logger.warning("status.json was not written: %s", describe_os_error(error))
 

@@ -346,7 +346,8 @@ class Executor:
             return
         del handle.open[ref]
         took = time.monotonic() - handle.opened_at.pop(ref)
-        handle.booked[task.stage] += (counts.counts if isinstance(counts, Held) else counts).output_tokens
+        if not isinstance(counts, Held):  # what is held is in flight until it is settled
+            handle.booked[task.stage] += counts.output_tokens
         handle.changed_at = time.monotonic()
         if not task.quarantine and not task.merge:  # those need no engine, and so speak for none
             pool.deaths_without_commit = 0

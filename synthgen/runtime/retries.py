@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config import RetryFailed
+from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.run_dir import (
     UNIT_NAME,
     CorruptUnitError,
@@ -152,15 +153,13 @@ def take_back(
     """Take the units of `list_retries` out of the ledger and out of `done`, keeping their good rows."""
     found = list_retries(run_dir, stages, done, retry)
     for files in reversed(stages):  # what was made from a unit goes first
-        for unit, ask in found.get(files.stage.name, {}).items():
-            tables = {name: run_dir.read_unit(path, unit) for name, path in files.inputs.items()}
-            table = run_dir.read_unit(files.directory, unit)
-            counts = read_stored_counts(table)
-            counts = _raise_tries(counts) if failed_prompts(table) & ask else counts
-            kept = Kept(table.replace_schema_metadata(None), ask, digest_kept(tables, ask), counts)
-            write_kept(run_dir, files.directory, unit, kept)
-            run_dir.storage.delete(unit_path(files.directory, unit))
-            done[files.stage.name].discard(unit)
+        asked = found.get(files.stage.name, {})
+
+        def take(unit: int, files: StageFiles = files, asked: Mapping[int, frozenset[str]] = asked) -> int:
+            _take_unit(run_dir, files, unit, asked[unit])
+            return unit
+
+        done[files.stage.name].difference_update(read_ahead(take, asked))
     return found
 
 
@@ -169,12 +168,24 @@ def kept_path(directory: str, unit: int) -> str:
     return f"retries/{unit_path(directory, unit)}"
 
 
+def _take_unit(run_dir: RunDir, files: StageFiles, unit: int, ask: frozenset[str]) -> None:
+    """Write what is kept of a committed unit, and then delete its file."""
+    tables = {name: run_dir.read_unit(path, unit) for name, path in files.inputs.items()}
+    table = run_dir.read_unit(files.directory, unit)
+    counts = read_stored_counts(table)
+    counts = _raise_tries(counts) if failed_prompts(table) & ask else counts
+    kept = Kept(table.replace_schema_metadata(None), ask, digest_kept(tables, ask), counts)
+    write_kept(run_dir, files.directory, unit, kept)
+    run_dir.storage.delete(unit_path(files.directory, unit))
+
+
 def _failed_again(
     run_dir: RunDir, files: StageFiles, committed: set[int], retry: RetryFailed
 ) -> dict[int, frozenset[str]]:
     failed = committed if retry is RetryFailed.always else run_dir.failed_units(files.stage.name)
     units = sorted(committed & set(failed))
-    counts = {unit: run_dir.read_counts(files.directory, unit) for unit in units}
+    read = read_ahead(lambda unit: run_dir.read_counts(files.directory, unit), units)
+    counts = dict(zip(units, read, strict=True))
     whole_stage = len(units) == len(committed) and all(c.failed_rows == c.rows for c in counts.values())
     found: dict[int, frozenset[str]] = {}
     for unit, count in counts.items():

@@ -72,16 +72,20 @@ def _run_once(session: Session, flow: Flow, stages: Sequence[ResolvedStage], pla
     """Make what is not committed yet and export all, and return the report.
 
     Raises:
-        CorruptUnitError: the export found damage, all of which is set aside now.
+        CorruptUnitError: there is damage; what was found of it is set aside now.
     """
     run_dir, config = session.run_dir, session.config
     session.view.write_status("ingesting")
     prompts = ingest_prompts(run_dir, config)
-    if flow.check is not None:
-        flow.check(run_dir.read_unit(PROMPTS, 0))
-    for name, again in drop_stale_units(run_dir, stages, prompts).items():
-        print(f"synthgen: prompts have changed: {name} makes {len(again)} units again", file=sys.stderr, flush=True)
-    execution = session.execute(stages, plan, prompts.unit_rows)
+    try:
+        if flow.check is not None:
+            flow.check(run_dir.read_unit(PROMPTS, 0))
+        for name, again in drop_stale_units(run_dir, stages, prompts).items():
+            print(f"synthgen: prompts have changed: {name} makes {len(again)} units again", file=sys.stderr, flush=True)
+        execution = session.execute(stages, plan, prompts.unit_rows)
+    except CorruptUnitError as error:
+        run_dir.set_aside(error)
+        raise
     session.lease.check()
     session.view.write_status("exporting")
     return _export(config, flow, stages, prompts, run_dir, execution.reused, plan)

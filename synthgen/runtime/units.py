@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from synthgen.flow import ResolvedStage
 from synthgen.ledger.ingest import PromptLedger
+from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir, StaleUnitError, digest_of, find_stale
 from synthgen.records import PROMPTS_SCHEMA, Tables
 from synthgen.stages.base import prompt_parts
@@ -28,7 +29,7 @@ def make_unit_reader(
     directories = {PROMPTS: PROMPTS} | {stage.name: stage.files.directory for stage in stages}
     schemas = {PROMPTS: PROMPTS_SCHEMA} | {stage.name: stage.files.stage.schema for stage in stages}
     parts = {stage.name: prompt_parts(stage.files.stage) for stage in stages}
-    left_out = pa.array(sorted({one for ids in prompts.left_out.values() for one in ids}), pa.string())
+    left_out = {one for ids in prompts.left_out.values() for one in ids}
 
     def read_tables(unit: int) -> Tables:
         tables = {
@@ -43,8 +44,9 @@ def make_unit_reader(
 
         if (stale := find_stale(tables, accepts)) is not None:
             raise StaleUnitError(directories[stale], unit)
-        if len(left_out):
-            tables = {name: _leave_out(table, left_out) for name, table in tables.items()}
+        if here := left_out.intersection(tables[PROMPTS]["prompt_id"].to_pylist()):
+            ids = pa.array(sorted(here), pa.string())
+            tables = {name: _leave_out(table, ids) for name, table in tables.items()}
         return tables
 
     return read_tables
@@ -104,7 +106,9 @@ def find_stale_units(
         edited = [unit for unit, said in enumerate(prompts.units) if said.former]
     parts = prompt_parts(stage.files.stage)
     done = run_dir.committed(stage.files.directory) if edited else set()
-    return [unit for unit in edited if unit in done and not _holds(run_dir, stage, unit, prompts, parts)]
+    units = [unit for unit in edited if unit in done]
+    holds = read_ahead(lambda unit: _holds(run_dir, stage, unit, prompts, parts), units)
+    return [unit for unit, held in zip(units, holds, strict=True) if not held]
 
 
 def _holds(run_dir: RunDir, stage: ResolvedStage, unit: int, prompts: PromptLedger, parts: Sequence[str]) -> bool:

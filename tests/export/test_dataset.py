@@ -20,6 +20,9 @@ from synthgen.errors import ConfigError
 from synthgen.export import dataset_configs, group_units
 from synthgen.export.parquet import ParquetFile
 from synthgen.export.parts import _Part
+from synthgen.export.stage import clear_left_over
+from synthgen.ledger.directories import exchange_directories
+from synthgen.ledger.storage import LocalStorage
 from synthgen.records import KTO_SCHEMA, PAIRS_SCHEMA, SCORED_GENERATIONS_SCHEMA, Tables
 
 CONFIGS = {"default": PAIRS_SCHEMA, "kto": KTO_SCHEMA, "generations": SCORED_GENERATIONS_SCHEMA}
@@ -137,6 +140,33 @@ def test_export_needs_few_open_files_and_clears_away_what_a_killed_one_left(
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, LIMITS)
     assert len(result.files) == 3 * 40
+    assert list(tmp_path.glob(".tmp-*")) == []
+
+
+def test_a_kill_between_the_two_renames_of_simple_file_systems_costs_no_file_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The earlier data set, with what the user put into it, is aside then; clearing away must not take it."""
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "LICENSE").write_text("mine")
+    (tmp_path / ".tmp-export-killed" / "dataset").mkdir(parents=True)
+    monkeypatch.setattr("synthgen.ledger.directories._exchange", lambda source, target: False)
+    rename, done = os.rename, 0
+
+    def die_at_the_second(source: Path, target: Path) -> None:
+        nonlocal done
+        done += 1
+        if done == 2:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as killing:
+        killing.setattr("os.rename", die_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            exchange_directories(tmp_path / ".tmp-export-killed" / "dataset", tmp_path / "dataset")
+    assert not (tmp_path / "dataset").exists()
+    clear_left_over(LocalStorage(tmp_path))
+    assert (tmp_path / "dataset" / "LICENSE").read_text() == "mine"
     assert list(tmp_path.glob(".tmp-*")) == []
 
 

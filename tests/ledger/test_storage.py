@@ -185,6 +185,16 @@ def test_fresh_lease_from_another_container_of_the_same_host_name_is_respected(s
         Lease(storage, 30)
 
 
+def test_lease_is_respected_for_as_long_as_its_holder_says(storage: Storage) -> None:
+    """A driver with a long lease renews it seldom: a second start with a short one finds it silent, and alive."""
+    lease = Lease(storage, 60)
+    silent = lease.record | {"renewed_at_boot_s": lease.record["renewed_at_boot_s"] - 15}
+    storage.replace("lease.json", json.dumps(silent).encode())
+    with pytest.raises(ConfigError, match="in use by pid"):
+        Lease(storage, 3)
+    lease.release()
+
+
 def test_lease_on_this_machine_outlives_a_step_of_the_wall_clock(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

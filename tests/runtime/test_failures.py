@@ -274,5 +274,21 @@ def test_kill_while_units_are_taken_back_loses_nothing(
     assert report["stages"]["generate-main"]["requests"] == 24
 
 
+def test_a_damaged_unit_with_failures_is_made_again_by_the_same_start(tmp_path: Path, ray_session: None) -> None:
+    """It is read before anything runs, to ask its failed rows again: the damage must not end the start."""
+    report = start(make_config(tmp_path, *FLAKY))
+    assert report["stages"]["generate-main"]["failed_rows"]
+    run_dir = RunDir(str(tmp_path / "run"))
+    unit = run_dir.failed_units("generate-main")[0]
+    path = next((tmp_path / "run" / "stages").glob(f"generate-main-*/unit-{unit:06d}.parquet"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100] + bytes(200) + whole[300:])
+    report = start(make_config(tmp_path))
+    assert report["stages"]["generate-main"]["failed_rows"] == 0
+    assert (report["stages"]["generate-main"]["rows"], report["stages"]["judge"]["rows"]) == (96, 24)
+    (torn,) = (tmp_path / "run" / "failures" / "torn").glob(f"stages-generate-main-*-unit-{unit:06d}.parquet")
+    assert torn.stat().st_size == len(whole)
+
+
 def test_nothing_is_taken_back_with_never(tmp_path: Path) -> None:
     assert retries.list_retries(RunDir(str(tmp_path)), [], {}, RetryFailed.never) == {}
