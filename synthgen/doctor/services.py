@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from synthgen.config import Config, ModelConfig
 from synthgen.doctor.check import Check, models_used
-from synthgen.engines.openai import OpenAIEngine
+from synthgen.engines import make_engine
 from synthgen.errors import ConfigError, RequestError, SynthgenError
 from synthgen.records import Message, Request, Sampling
 from synthgen.stages.generate import to_sampling
@@ -72,7 +72,7 @@ async def _ask_for_completion(model: ModelConfig, sampling: Sampling) -> Check:
     name, url = "endpoint", model.endpoint.base_url
     request = Request("doctor", [Message(role="user", content=QUESTION)], sampling, seed=1)
     try:
-        engine = OpenAIEngine(model)
+        engine = make_engine(model)
         try:
             await engine.start()
             (completion,) = await engine.generate(request)
@@ -86,7 +86,8 @@ async def _ask_for_completion(model: ModelConfig, sampling: Sampling) -> Check:
         why = str(error).partition("; what was committed")[0]
         return Check(name, "missing", f"{url} does not answer: {why}", "start the server, check endpoint.base_url")
     key = model.endpoint.api_key_env
-    learnt = "".join(f"; {lesson.removeprefix(url + ': ')}" for lesson in engine.lessons)
+    lessons: Sequence[str] = getattr(engine, "lessons", ())
+    learnt = "".join(f"; {lesson.removeprefix(url + ': ')}" for lesson in lessons)
     keyless = "" if os.environ.get(key) else f" (without a key: {key} is unset)"
     return Check(name, "ok", f"{url} serves {model.id}: {completion.output_tokens} tokens written{keyless}{learnt}")
 

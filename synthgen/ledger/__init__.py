@@ -3,5 +3,5 @@
 Knows nothing of stages and of Ray.
 """
 
-PUBLIC = ("ingest", "journal", "lease", "manifest", "read_ahead", "run_dir", "sessions", "storage")
+PUBLIC = ("directories", "ingest", "journal", "lease", "manifest", "read_ahead", "run_dir", "sessions", "storage")
 IMPORTS = ("config", "prompts")

@@ -22,13 +22,21 @@ from scripted_endpoint import serve as serve_endpoint
 
 from synthgen import DISTRIBUTION
 from synthgen.cli import run_command
-from synthgen.config import ClusterConfig, EndpointConfig, ModelConfig
+from synthgen.config import ClusterConfig, EndpointConfig, EngineType, ModelConfig
+from synthgen.config.engine_type import ENGINES
 from synthgen.doctor import Check, format_checks
 from synthgen.doctor.hardware import Gpu, check_gpus, check_open_files, check_shared_memory, parse_gpus
 from synthgen.doctor.places import check_directory, check_object_store, check_space, file_system_type
 from synthgen.doctor.ray_cluster import describe_nodes, find_refusal
 from synthgen.doctor.services import check_endpoint, check_hub
-from synthgen.doctor.software import check_namesake, check_packages, check_python, check_torch_siblings, check_vllm
+from synthgen.doctor.software import (
+    check_engines,
+    check_namesake,
+    check_packages,
+    check_python,
+    check_torch_siblings,
+    check_vllm,
+)
 from synthgen.records import Sampling
 from tests.local_ray import start_head
 
@@ -326,3 +334,14 @@ def test_doctor_command_asks_a_cluster_for_its_nodes(tmp_path: Path) -> None:
         )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ok       ray          1 node, 2 CPUs, no GPU" in done.stdout
+
+
+def test_engines_of_other_packages_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENGINES.own, "foreign", f"{__name__}:FOREIGN")
+    models = [ModelConfig(name="m", engine="foreign"), ModelConfig(name="n"), ModelConfig(name="e", engine="echo")]
+    (check,) = check_engines(models)
+    assert (check.verdict, check.text) == ("missing", "the engine foreign needs no-such-package or none-either")
+    assert check.mend == "pip install no-such-package"
+
+
+FOREIGN = EngineType("nowhere:Engine", packages=("no-such-package", "none-either"))
