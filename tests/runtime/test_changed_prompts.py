@@ -10,20 +10,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from synthgen.config.compose import compose_config
 from synthgen.planning import make_plan
 from synthgen.runtime.plan_ledger import read_ledger
 from synthgen.runtime.run import run
+from tests.inline_runs import inline_runs
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_ray() -> Iterator[None]:
-    """One embedded Ray for all runs of this file."""
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+def inline() -> Iterator[None]:
+    """Runs without Ray: what is tried here is the ledger."""
+    with inline_runs():
+        yield
 
 
 class Changing:

@@ -15,20 +15,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 from synthgen.cli import run_command
 from tests.command_line import dataset_bytes
+from tests.inline_runs import inline_runs
 
 OVERRIDES = ("experiment=echo", "prompts.limit=6", "run.unit_size=3", "generators.main.n=2")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_ray() -> Iterator[None]:
-    """One embedded Ray for all runs of this file."""
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+def inline() -> Iterator[None]:
+    """Runs without Ray: what is tried here is the ledger."""
+    with inline_runs():
+        yield
 
 
 def command(*arguments: str) -> tuple[int, str]:
