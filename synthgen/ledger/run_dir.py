@@ -263,8 +263,8 @@ class RunDir:
     def discard(self, directory: str, unit: int, rows: tuple[int, int] | None = None) -> None:
         """Take the file of a unit, or of a part of it, out of the ledger; its bytes go to `failures/torn/`."""
         path = part_path(directory, unit, rows) if rows else unit_path(directory, unit)
-        if data := self.read_or(b"", path):  # or it is there already, from whoever was first
-            self.storage.replace(f"failures/torn/{path.replace('/', '-')}", data)
+        with contextlib.suppress(FileNotFoundError):  # its bytes are there already, from whoever was first
+            self.storage.replace(f"failures/torn/{path.replace('/', '-')}", self.storage.read(path))
         self.storage.delete(path)
         stage = directory.removeprefix("stages/").rpartition("-")[0]
         if stage and rows is None:
