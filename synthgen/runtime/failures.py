@@ -39,7 +39,7 @@ MENDS = {
     "refused": "the server refuses these requests: set the parameter that it names",
     "server_error": "the server is ill: look at its own log, and wait",
     "timeout": "raise endpoint.timeout_s, or lower endpoint.max_concurrency",
-    "unparsable": "take a judge that follows the format, or judge.rationale=none",
+    "unparsable": "take a model that follows the format; a judge is helped by judge.rationale=none",
 }
 """What helps, by reason."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from synthgen.config.compose import compose_config
-from synthgen.errors import ConfigError
+from synthgen.errors import ConfigError, RunFailedError
 from synthgen.runtime.run import run
 
 ECHO = ["pipeline=task", "model@task.model=echo", "run.unit_size=2"]
@@ -52,9 +52,10 @@ def test_task_runs_to_a_data_set_and_goes_on_where_it_ended(tmp_path: Path) -> N
 
 
 def test_task_that_reads_nothing_gives_rows_with_errors(tmp_path: Path) -> None:
-    report, rows = run_task(
-        tmp_path, "task.path=distilabel.steps.tasks.QualityScorer", "+task.inputs.responses=[answer]"
-    )
+    overrides = ["task.path=distilabel.steps.tasks.QualityScorer", "+task.inputs.responses=[answer]"]
+    with pytest.raises(RunFailedError, match="3 of 3 rows failed"):
+        run_task(tmp_path, *overrides)
+    report, rows = run_task(tmp_path, *overrides, "run.max_failed_fraction=1")
     assert [row["error"] for row in rows] == ["unparsable", "unparsable", "missing_input"]
     assert report["stages"]["task"]["failures"] == {"unparsable": 2, "missing_input": 1}
 
