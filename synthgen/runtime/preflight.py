@@ -16,7 +16,7 @@ import pyarrow as pa
 from synthgen.config import ClusterConfig, ModelConfig
 from synthgen.engines import make_engine
 from synthgen.engines.preflight import check_requests
-from synthgen.errors import ConfigError, EngineDeadError
+from synthgen.errors import ConfigError, EngineDeadError, RunFailedError
 from synthgen.ledger.run_dir import PROMPTS, RunDir
 from synthgen.records import Completion, Messages, Request
 from synthgen.runtime.scheduler import Scheduler
@@ -106,7 +106,7 @@ def _ask_endpoint(model: ModelConfig, cluster: ClusterConfig) -> None:
     key = model.endpoint.api_key_env
     if key not in os.environ or key in cluster.runtime_env.get("env_vars", {}):
         return  # the replicas may have another one
-    engine = make_engine(replace(model, endpoint=replace(model.endpoint, max_retries=0, timeout_s=10.0)))
+    engine = make_engine(replace(model, endpoint=replace(model.endpoint, max_retries=0, timeout_s=10.0, outage_s=1.0)))
 
     async def ask() -> None:
         try:
@@ -118,5 +118,5 @@ def _ask_endpoint(model: ModelConfig, cluster: ClusterConfig) -> None:
         asyncio.run(ask())
     except ConfigError:
         raise
-    except EngineDeadError as error:
+    except (EngineDeadError, RunFailedError) as error:  # it is not up yet: the replicas wait for it
         logger.info("%s", error)
