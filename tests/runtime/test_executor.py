@@ -200,7 +200,7 @@ def test_unit_that_is_made_again_is_judged_again(tmp_path: Path) -> None:
     assert [path.stat().st_mtime_ns != mtime for path, mtime in zip(judged, before, strict=True)] == [True, False]
 
 
-def test_damage_that_the_export_finds_is_mended_by_one_more_start(tmp_path: Path) -> None:
+def test_damage_that_the_export_finds_is_mended_by_the_same_start(tmp_path: Path) -> None:
     config = compose_config(
         ["experiment=echo", f"run.dir={tmp_path / 'run'}", "run.unit_size=4", "prompts.limit=16", "cluster.num_cpus=4"]
     )
@@ -210,8 +210,6 @@ def test_damage_that_the_export_finds_is_mended_by_one_more_start(tmp_path: Path
         data = bytearray(path.read_bytes())
         data[10:60] = bytes(50)
         path.write_bytes(bytes(data))
-    with pytest.raises(RunFailedError, match="start the same command again"):
-        run_pipeline(config, quiet=True)
     again = run_pipeline(config, quiet=True)
     assert again["stages"]["generate-main"]["reused_units"] == 3
     assert again["stages"]["judge"]["reused_units"] == 1
