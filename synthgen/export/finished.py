@@ -63,7 +63,7 @@ def _read_manifest(run_dir: RunDir) -> Manifest | None:
 
 
 def _read_report(run_dir: RunDir) -> dict[str, Any] | None:
-    report = run_dir.read_json("report.json", "complete", "stages")
+    report = run_dir.read_json("report.json", "complete")
     return report if report and report["complete"] else None
 
 
