@@ -43,7 +43,7 @@ class SessionLog:
     def __init__(self, run_dir: RunDir, config: str) -> None:
         now = datetime.now(UTC)
         self._run_dir = run_dir
-        self._path = f"{SESSIONS}/{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}.json"
+        self._path = f"{SESSIONS}/{now:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}.json"
         self._record: dict[str, Any] = {"started_at": now.isoformat(timespec="seconds"), "config": config}
         self._began = time.monotonic()
         self._written_at: float | None = None
