@@ -290,7 +290,11 @@ class _Reading:
                 self._known.pop()  # it only repeated prompts of others
                 continue
             if len(rows) < (known.rows if known.ids_digest else 1):
-                self._refuse([f"those of {unit_path(PROMPTS, unit)}, whose file is damaged"])
+                raise ConfigError(
+                    f"run.dir={self._run_dir.url}: {unit_path(PROMPTS, unit)} is damaged or gone, and prompts.path="
+                    f"{self._config.prompts.path} does not give all {known.rows} prompts of it any more; put them back "
+                    "there, or choose another run.dir"
+                )
             table = make_table(rows).combine_chunks()
             columns = digest_columns(table)
             same = known.ids_digest == digest_ids(table["prompt_id"].to_pylist())

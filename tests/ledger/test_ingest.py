@@ -260,7 +260,7 @@ def test_damaged_unit_whose_prompts_are_gone_is_refused_by_name(source: Source) 
     source.ingest()
     damage_half(source, unit_path(PROMPTS, 1))
     source.write(*map(row, [0, 1, 2, 3, 4, 10, 11]))
-    with pytest.raises(ConfigError, match=r"unit-000001\.parquet, whose file is damaged"):
+    with pytest.raises(ConfigError, match=r"unit-000001\.parquet is damaged or gone, and prompts\.path="):
         source.ingest()
 
 
