@@ -67,11 +67,10 @@ class Mutant:
     def source(self) -> str:
         """Return the whole changed module."""
         tree = ast.parse((ROOT / self.module).read_text(encoding="utf-8"))
-        for number, node in enumerate(ast.walk(tree)):
-            if number == self.node:
-                _mutate(node, self.variant)
-                break
-        return ast.unparse(ast.fix_missing_locations(tree))
+        old = next(node for number, node in enumerate(ast.walk(tree)) if number == self.node)
+        new = _mutate(old, self.variant)
+        assert new is not None
+        return ast.unparse(ast.fix_missing_locations(_Exchange(old, new).visit(tree)))
 
 
 def list_mutants(module: str) -> Iterator[Mutant]:
@@ -79,8 +78,8 @@ def list_mutants(module: str) -> Iterator[Mutant]:
     tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
     for number, node in enumerate(ast.walk(tree)):
         for variant in range(2):
-            changed = copy.deepcopy(node)
-            if not _mutate(changed, variant):
+            changed = _mutate(node, variant)
+            if changed is None:
                 break
             yield Mutant(module, number, variant, getattr(node, "lineno", 0), _show(node), _show(changed))
 
@@ -89,13 +88,25 @@ def _show(node: ast.AST) -> str:
     return ast.unparse(ast.fix_missing_locations(node)).split("\n", 1)[0][:160]
 
 
-def _mutate(node: ast.AST, variant: int) -> bool:
-    """Change a node in place. Return False where there is no such variant."""
+class _Exchange(ast.NodeTransformer):
+    """Puts one node in the place of another."""
+
+    def __init__(self, old: ast.AST, new: ast.AST) -> None:
+        self._old = old
+        self._new = new
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        return self._new if node is self._old else self.generic_visit(node)
+
+
+def _mutate(node: ast.AST, variant: int) -> ast.AST | None:
+    """Return a changed copy of a node, None where there is no such variant."""
+    node = copy.deepcopy(node)
     if isinstance(node, ast.If | ast.While):
         node.test = ast.Constant(value=variant == 0)
-        return True
+        return node
     if variant > 0:
-        return False
+        return None
     if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPPED:
         node.ops[0] = SWAPPED[type(node.ops[0])]()
     elif isinstance(node, ast.BoolOp):
@@ -107,11 +118,10 @@ def _mutate(node: ast.AST, variant: int) -> bool:
     elif _is_left_out(node):
         node.value = ast.Constant(value=None)
     elif isinstance(node, ast.Raise) and node.exc is not None:
-        node.__class__ = ast.Expr  # type: ignore[assignment]
-        node.__dict__.update(value=ast.Constant(value=None), exc=None, cause=None)
+        return ast.copy_location(ast.Pass(), node)
     else:
-        return False
-    return True
+        return None
+    return node
 
 
 def _is_left_out(node: ast.AST) -> TypeGuard[ast.Return | ast.Expr]:
@@ -125,18 +135,9 @@ def _is_left_out(node: ast.AST) -> TypeGuard[ast.Return | ast.Expr]:
 def make_copy(directory: Path) -> None:
     """Lay out a copy of the project whose sources can be changed; the rest are links."""
     shutil.copytree(ROOT / "synthgen", directory / "synthgen", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in (
-        "tests",
-        "conf",
-        "pipelines",
-        "jobs",
-        "benchmarks",
-        "docs",
-        "pyproject.toml",
-        "requirements",
-        "Makefile",
-    ):
-        (directory / name).symlink_to(ROOT / name)
+    for path in ROOT.iterdir():
+        if path.name not in ("synthgen", ".git", ".venv", "runs"):
+            (directory / path.name).symlink_to(path)
 
 
 def survives(mutant: Mutant, directory: Path) -> bool:

@@ -94,9 +94,9 @@ def _check_weights(adapter: str, path: Path) -> None:
     try:
         with open(path, "rb") as handle:
             length = int.from_bytes(handle.read(8), "little")
-            header = json.loads(handle.read(length)) if length <= path.stat().st_size else None
-        names = [name for name in header if "lora_" in name]  # type: ignore[union-attr]
-        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)  # type: ignore[union-attr]
+            header: dict[str, Any] = json.loads(handle.read(min(length, path.stat().st_size)))
+        names = [name for name in header if "lora_" in name]
+        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
         whole = path.stat().st_size == 8 + length + end
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         names, whole = [], False
