@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from synthgen.config import RetryFailed
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.run_dir import (
+    PROMPTS,
     UNIT_NAME,
     CorruptUnitError,
     RunDir,
@@ -25,8 +26,8 @@ from synthgen.ledger.run_dir import (
     read_stored_counts,
     unit_path,
 )
-from synthgen.records import Tables, UnitCounts, stable_hex
-from synthgen.stages.base import StageFiles
+from synthgen.records import EDITABLE, Tables, UnitCounts, stable_hex
+from synthgen.stages.base import LLMStage, StageFiles, prompt_parts
 
 ASK_KEY = b"synthgen.ask_again"
 KEPT_KEY = b"synthgen.kept_inputs"
@@ -54,14 +55,16 @@ class Kept:
     inputs: Mapping[str, str]
     counts: UnitCounts
 
-    def fits(self, tables: Tables) -> bool:
-        """Return whether the rows that are not asked again were made from `tables`."""
-        return self.inputs == digest_kept(tables, self.ask)
+    def fits(self, stage: LLMStage, tables: Tables) -> bool:
+        """Return whether the rows that are not asked again were made from `tables`, in what the stage reads of them."""
+        return self.inputs == digest_kept(stage, tables, self.ask)
 
 
-def digest_kept(tables: Tables, ask: Iterable[str]) -> dict[str, str]:
-    """Return by name a digest of the rows of all prompts but `ask`."""
+def digest_kept(stage: LLMStage, tables: Tables, ask: Iterable[str]) -> dict[str, str]:
+    """Return by name a digest of the rows of all prompts but `ask`, of the prompts what the stage reads."""
     wanted = pa.array(sorted(ask), pa.string())
+    read = [column for part in prompt_parts(stage) for column in EDITABLE.get(part, (part,))]
+    tables = {**tables, PROMPTS: tables[PROMPTS].select(["prompt_id", *read])}
     kept = {name: table.filter(pc.invert(pc.is_in(table["prompt_id"], wanted))) for name, table in tables.items()}
     return {name: stable_hex(table.to_pylist()) for name, table in kept.items()}
 
@@ -174,7 +177,7 @@ def _take_unit(run_dir: RunDir, files: StageFiles, unit: int, ask: frozenset[str
     table = run_dir.read_unit(files.directory, unit)
     counts = read_stored_counts(table)
     counts = _raise_tries(counts) if failed_prompts(table) & ask else counts
-    kept = Kept(table.replace_schema_metadata(None), ask, digest_kept(tables, ask), counts)
+    kept = Kept(table.replace_schema_metadata(None), ask, digest_kept(files.stage, tables, ask), counts)
     write_kept(run_dir, files.directory, unit, kept)
     run_dir.storage.delete(unit_path(files.directory, unit))
 

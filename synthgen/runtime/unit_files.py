@@ -71,7 +71,7 @@ class UnitFiles:
         if task.rows is not None or task.quarantine:
             return None
         kept = read_kept(self._run_dir, files.directory, task.unit)
-        if kept is None or kept.fits(tables):
+        if kept is None or kept.fits(files.stage, tables):
             return kept
         logger.warning("%s unit %d: its inputs have changed; nothing is kept of it", task.stage, task.unit)
         return None
@@ -129,7 +129,7 @@ class UnitFiles:
         """Keep the good rows for the next start, which asks the failed ones again."""
         ask = failed_prompts(made.table)
         if len(ask) < made.tables[PROMPTS].num_rows:
-            kept = Kept(made.table, ask, digest_kept(made.tables, ask), made.counts)
+            kept = Kept(made.table, ask, digest_kept(made.files.stage, made.tables, ask), made.counts)
             write_kept(self._run_dir, made.files.directory, made.task.unit, kept)
 
     def merge(self, files: StageFiles, task: Task) -> UnitCounts:
