@@ -78,7 +78,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
     overrides = ["experiment=echo", f"prompts.path={prompts}", f"run.dir={root / 'run'}", "run.unit_size=4"]
     done = synthgen("run", *overrides)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    said = [line for line in done.stderr.splitlines() if "waiting for Ray to start" not in line]  # a slow machine
+    assert said == []
     assert "pairs made" in done.stdout
     return root / "run", overrides
 
