@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, settings
 from tiny_config import make_tiny_config
 
+from benchmarks.fault_proxy import moto_server
 from synthgen.engines.base import EngineInfo
 from synthgen.engines.vllm import VllmEngine
 from synthgen.models.tiny import ensure_tiny_model
@@ -41,3 +42,10 @@ async def started_vllm() -> AsyncIterator[tuple[VllmEngine, EngineInfo]]:
 def vllm_engine(started_vllm: tuple[VllmEngine, EngineInfo]) -> VllmEngine:
     """The engine of `started_vllm`. Tests share it, so they must leave it alive."""
     return started_vllm[0]
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The URL of an S3-speaking server on loopback."""
+    with moto_server() as url:
+        yield url

@@ -26,25 +26,9 @@ from synthgen.engines.openai import OpenAIEngine
 from synthgen.engines.openai.rate_limit import WINDOW_S, RateLimit
 from synthgen.errors import ConfigError, RequestError, RunFailedError
 from synthgen.records import Message, OutputFormat, Request, Sampling
+from tests.still_clock import Clock
 
 HELLO = Request("r", [Message(role="user", content="Hello?")], Sampling(max_tokens=64), seed=5)
-
-
-class Clock:
-    """Time that passes only while someone sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        if seconds:
-            self.slept.append(seconds)
-            self.now += seconds
-        await asyncio.sleep(0)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ hostile once (its first answer to that prompt), or always. Time passes only whil
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from synthgen.runtime.scheduler import Task
 from synthgen.stages.base import LLMStage, StageFiles
 from synthgen.stages.generate import GenerateStage
 from synthgen.stages.judge import JudgeStage
+from tests.still_clock import Clock
 
 HOSTILE = "Be hostile."
 GOOD = "#### Output for Text 1\nRating: 4\nRationale: fine\n\n#### Output for Text 2\nRating: 2\nRationale: poor"
@@ -162,20 +162,6 @@ CASES = [
     Case("no top_p", refuse("top_p", "top_p: Extra inputs are not permitted"), tries=4),
     Case("other name", refuse("max_tokens", "Unsupported: use 'max_completion_tokens' instead"), tries=4),
 ]  # fmt: skip
-
-
-class Clock:
-    """Time that passes only while someone sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        await asyncio.sleep(0)
 
 
 class Server(Endpoint):

@@ -10,20 +10,7 @@ from benchmarks.soak_server import OUTPUT_TOKENS, PROMPT_TOKENS, SoakServer, ser
 from synthgen.config import EndpointConfig, ModelConfig
 from synthgen.engines.openai import OpenAIEngine
 from synthgen.records import Message, Request, Sampling
-
-
-class Clock:
-    """Time that passes only while someone sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        await asyncio.sleep(0)
+from tests.still_clock import Clock
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

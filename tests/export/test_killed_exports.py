@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from killed_exports import export_earlier, export_later, hash_dataset
 
 from tests.command_line import synthgen
+from tests.object_stores import make_bucket
 from tests.small_runs import write_prompts
 
 PROGRAM = Path(__file__).with_name("killed_exports.py")
@@ -74,30 +74,10 @@ def test_a_start_killed_at_any_change_leaves_the_earlier_data_set_or_the_new_one
     check_disk(rows, hash_dataset(str(tmp_path / "earlier")), hash_dataset(str(tmp_path / "later")))
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket of an S3 server on loopback."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1").create_bucket(Bucket="runs")
-    yield "s3://runs"
-    server.stop()
-
-
 def test_an_export_to_an_object_store_killed_at_any_change_leaves_a_whole_data_set_or_one_that_publish_refuses(
-    bucket: str,
+    s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bucket = make_bucket(s3_endpoint, monkeypatch)
     export_earlier(f"{bucket}/earlier")
     export_later(f"{bucket}/later")
     earlier, later = (hash_dataset(f"{bucket}/{name}") for name in ("earlier", "later"))

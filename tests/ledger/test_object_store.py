@@ -3,44 +3,33 @@
 from __future__ import annotations
 
 import pickle
-import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from benchmarks.fault_proxy import FAULTS, KINDS, FaultProxy, moto_server, s3_environment
+from benchmarks.fault_proxy import FAULTS, KINDS, FaultProxy
 from synthgen.errors import ConfigError, StorageError
 from synthgen.ledger.lease import Lease
 from synthgen.ledger.run_dir import RunDir
 from synthgen.ledger.storage import Storage, open_storage
+from tests.object_stores import create_bucket, point_at
 
 HARMLESS = ("latency", "slow")
 PASSING = ("503", "429", "reset_before", "reset_after", "cut")
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[str]:
-    with moto_server() as url:
-        yield url
-
-
 @pytest.fixture
-def proxy(upstream: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    with FaultProxy(upstream) as proxy:
-        for name, value in s3_environment(proxy.url).items():
-            monkeypatch.setenv(name, value)
+def proxy(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    with FaultProxy(s3_endpoint) as proxy:
+        point_at(proxy.url, monkeypatch)
         # The pauses between tries are as short as they can be: what is tested is that there are tries.
         monkeypatch.setattr("synthgen.ledger.object_store.FIRST_PAUSE_S", 0.001)
         yield proxy
 
 
 @pytest.fixture
-def url(upstream: str, proxy: FaultProxy) -> str:
-    import boto3
-
-    bucket = f"bucket-{uuid.uuid4().hex[:8]}"
-    boto3.client("s3", endpoint_url=upstream, region_name="us-east-1").create_bucket(Bucket=bucket)
-    return f"s3://{bucket}/run"
+def url(s3_endpoint: str, proxy: FaultProxy) -> str:
+    return create_bucket(s3_endpoint) + "/run"
 
 
 def fail_first(kind: str, fault: str, times: int = 2) -> Callable[[str, str], str | None]:

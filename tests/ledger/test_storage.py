@@ -8,8 +8,6 @@ import os
 import stat
 import threading
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +16,14 @@ import pytest
 from synthgen.errors import ConfigError
 from synthgen.ledger.lease import Lease, renew_record
 from synthgen.ledger.storage import LocalStorage, Storage, open_storage
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+from tests.object_stores import make_bucket
 
 
 @pytest.fixture(params=["local", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
     if request.param == "local":
         return open_storage(str(tmp_path / "run"))
-    import boto3
-
-    endpoint = request.getfixturevalue("s3_endpoint")
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    bucket = f"bucket-{uuid.uuid4().hex[:8]}"
-    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
-    return open_storage(f"s3://{bucket}/some/run")
+    return open_storage(make_bucket(request.getfixturevalue("s3_endpoint"), monkeypatch) + "/some/run")
 
 
 def test_create_first_commit_wins(storage: Storage) -> None:

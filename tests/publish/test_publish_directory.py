@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,17 +12,7 @@ from synthgen.errors import ConfigError, PublishError
 from synthgen.ledger.storage import LocalStorage, Storage, open_storage
 from synthgen.publish.dataset import PublishResult, describe_result, publish_dataset
 from synthgen.publish.directory import MARKER
-
-
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+from tests.object_stores import make_bucket
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -33,21 +21,6 @@ def target(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     if request.param == "local":
         return str(tmp_path / "out" / "data set")
     return make_bucket(request.getfixturevalue("s3_endpoint"), monkeypatch) + "/some/data"
-
-
-def make_bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    import boto3
-
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    bucket = f"bucket-{uuid.uuid4().hex[:8]}"
-    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
-    return f"s3://{bucket}"
 
 
 def publish(storage: Storage, to_dir: str) -> PublishResult:

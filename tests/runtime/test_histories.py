@@ -21,13 +21,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from benchmarks.fault_proxy import moto_server, s3_environment
+from benchmarks.fault_proxy import moto_server
 from synthgen.cli import run_command
 from synthgen.config.compose import compose_config
 from synthgen.errors import ConfigError
 from synthgen.ledger.storage import open_storage
 from synthgen.runtime.run import run
 from tests.inline_runs import inline_runs, killed_at
+from tests.object_stores import make_bucket
 
 JUDGES = ("judge.orders=1", "judge.orders=2", "judge.aspects=[helpfulness]")
 PAIRS = ("pairs.policy=best_worst", "pairs.policy=best_random", "pairs.min_margin=1.0")
@@ -183,14 +184,8 @@ class HistoriesInAStore(Histories):
     may_be_mixed = True
 
     def make_url(self) -> str:
-        import boto3
-
         endpoint = self.stack.enter_context(moto_server())
-        patch = self.stack.enter_context(pytest.MonkeyPatch.context())
-        for name, value in s3_environment(endpoint).items():
-            patch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket="histories")
-        return "s3://histories/run"
+        return make_bucket(endpoint, self.stack.enter_context(pytest.MonkeyPatch.context())) + "/run"
 
 
 def settings_of(examples: int) -> settings:
