@@ -109,10 +109,10 @@ def export_dataset(
     made: Mapping[Kind, Sequence[str]],
     config: Config,
 ) -> ExportResult:
-    """Write the data set of the committed `units`, and remove the files of an earlier export that it replaces.
+    """Write the data set of the committed `units`.
 
     Args:
-        storage: the run directory.
+        storage: where `dataset/` is made, aside from an earlier one (`stage_export`).
         units: numbers of all units, in order.
         read_tables: gives a unit's tables: `prompts` and those that `made` names. Called from several threads.
         made: names of the tables of each kind, in the order of the flow (`tables_by_kind`).
