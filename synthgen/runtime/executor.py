@@ -380,9 +380,12 @@ class Executor:
         self._gpu_s += (now - self._clock) * sum(
             pool.spec.num_gpus for pool in self._pools for handle in pool.handles if handle.placed_at
         )
+        # Whoever slept (a stopped process, a machine that was paused) has seen no one stand still.
+        slept = max(0.0, now - self._clock - 2 * ASK_EVERY_S)
         self._clock = now
         for pool in self._pools:
             for handle in list(pool.handles):
+                handle.changed_at = min(now, handle.changed_at + slept)
                 if handle.info is None:
                     if handle.placed_at and now - handle.placed_at > self._cluster.start_timeout_s:
                         late = TimeoutError(f"no answer in cluster.start_timeout_s={self._cluster.start_timeout_s:g}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,20 +111,48 @@ def test_death_by_poison_quarantines_one_row_and_loses_no_other(tmp_path: Path) 
     assert any("kills_engine" in line and "POISON" in line for line in failures)
 
 
-def test_death_by_hanging_is_noticed_and_the_row_quarantined(tmp_path: Path) -> None:
+def test_death_by_hanging_is_noticed_and_the_row_quarantined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synthgen.runtime.executor.ASK_EVERY_S", 0.2)
     settings = SmallRun(
         tmp_path,
-        prompts=8,
+        prompts=3,
         unit_size=2,
         echo=EchoConfig(hang="HANG"),
-        special={3: "HANG here"},
-        cluster=ClusterConfig(stall_timeout_s=1.0, max_task_attempts=1),
+        special={1: "HANG here"},
+        cluster=ClusterConfig(stall_timeout_s=4.0, max_task_attempts=1),  # a busy machine stands still for a second
     )
     run = settings.prepare()
     run.execute()
     run.check_complete()
     rows = run.rows()
-    assert set(rows.filter(pa.compute.is_valid(rows["error"]))["prompt_id"].to_pylist()) == {run.prompt_ids()[3]}
+    assert set(rows.filter(pa.compute.is_valid(rows["error"]))["prompt_id"].to_pylist()) == {run.prompt_ids()[1]}
+
+
+def test_machine_that_stood_still_as_a_whole_blames_no_replica(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synthgen.runtime.executor.ASK_EVERY_S", 0.2)
+    settings = SmallRun(
+        tmp_path,
+        prompts=4,
+        echo=EchoConfig(output_tokens=8, tokens_per_s=2),
+        replicas=1,
+        cluster=ClusterConfig(stall_timeout_s=4.0),
+    )
+    run = settings.prepare()
+    slept: list[float] = []
+
+    def sleep_once(snapshot: Snapshot, executor: Executor) -> None:
+        working = [
+            handle.info.pid for pool in executor._pools for handle in pool.handles if handle.info and handle.open
+        ]
+        if working and not slept:
+            slept.append(6.0)
+            os.kill(working[0], signal.SIGSTOP)
+            time.sleep(slept[0])
+            os.kill(working[0], signal.SIGCONT)
+
+    executor = run.execute(sleep_once)
+    assert slept
+    assert sum(pool.deaths for pool in executor._pools) == 0
 
 
 def test_requests_that_take_longer_than_the_stall_timeout_are_not_a_stall(
