@@ -38,12 +38,17 @@ def check_stages(
     """
     notes: list[str] = []
     units = len(scheduler.unit_rows)
-    requests = sample_requests(run_dir, stages)
+    todo = [files for files in stages if scheduler.done(files.stage.name) < units]
+    # To make a judge's prompts takes two seconds of imports; the echo engine refuses none.
+    asked = [
+        files
+        for files in todo
+        if files.stage.model.served_by.loads_checkpoint or files.stage.model.served_by.is_service
+    ]
+    requests = sample_requests(run_dir, stages[: stages.index(asked[-1]) + 1]) if asked else {}
     endpoints: list[ModelConfig] = []
-    for files in stages:
+    for files in todo:
         stage = files.stage
-        if scheduler.done(stage.name) == units:
-            continue
         make_engine(stage.model)  # refuses what its settings alone make impossible
         findings = check_requests(stage.name, stage.model, requests.get(stage.name, []))
         name = stage.model.name or stage.model.id
