@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from synthgen.config.compose import compose_config
 from synthgen.ledger import run_dir as run_dir_module
 from synthgen.ledger.run_dir import RunDir
 from synthgen.ledger.storage import Storage, open_storage
@@ -25,6 +26,7 @@ from synthgen.runtime import session as session_module
 from synthgen.runtime.failures import Held
 from synthgen.runtime.pools import PoolSpec
 from synthgen.runtime.replica import Replica
+from synthgen.runtime.run import run
 from synthgen.runtime.scheduler import Scheduler
 
 CHANGES = ("create", "replace", "swap", "delete", "delete_tree", "replace_directory")
@@ -137,6 +139,12 @@ def inline_runs() -> Iterator[Life]:
         patch.setattr(session_module, "RunMetrics", NoMetrics)
         patch.setattr(card_module, "make_figures", draw_as_text)
         yield life
+
+
+def run_inline(overrides: Sequence[str]) -> dict[str, Any]:
+    """Run a whole pipeline in this process, without Ray, and return its report."""
+    with inline_runs():
+        return run(compose_config(list(overrides)), quiet=True)
 
 
 def killed_at(life: Life, changes: int, run: Callable[[], Any], storage: Storage) -> bool:

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from synthgen.cli import run_command
 from tests.command_line import Started, committed_units, dataset_bytes, synthgen, wait_for_end
+from tests.inline_runs import run_inline
 
+ECHO = ["experiment=echo", "run.unit_size=4", "prompts.limit=32", "run.grace_s=3", "cluster.num_cpus=4"]
 SLOW = [
-    "experiment=echo",
-    "run.unit_size=4",
-    "prompts.limit=32",
-    "run.grace_s=3",
-    "cluster.num_cpus=4",
+    *ECHO,
     "generators.main.model.echo.tokens_per_s=30",
     "judge.model.echo.tokens_per_s=60",
     "generators.main.model.max_num_seqs=8",
@@ -31,8 +30,7 @@ SLOW = [
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     run_dir = tmp_path_factory.mktemp("calm") / "run"
-    done = synthgen("run", *SLOW, f"run.dir={run_dir}")
-    assert done.returncode == 0, done.stderr
+    run_inline([*ECHO, f"run.dir={run_dir}"])
     return dataset_bytes(run_dir)
 
 
@@ -68,36 +66,22 @@ def test_death_of_the_driver_by_sigkill(tmp_path: Path, undisturbed: dict[str, b
     finish(run_dir, undisturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM])
-def test_stop_by_signal_says_how_to_go_on(tmp_path: Path, undisturbed: dict[str, bytes], number: int) -> None:
-    run_dir = tmp_path / "run"
-    with start(run_dir) as started:
-        below = started.descendants()
-        assert started.kill(number) == 128 + number
-        assert wait_for_end(below) == []
-    assert "the same command goes on" in started.log.read_text()
-    assert "Traceback" not in started.log.read_text()
-    finish(run_dir, undisturbed)
-
-
-def test_stop_by_ctrl_c_reaches_the_whole_group_and_ends_in_order(
-    tmp_path: Path, undisturbed: dict[str, bytes]
+def test_second_driver_is_refused_with_the_holder_s_host_pid_and_age(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_dir = tmp_path / "run"
-    with start(run_dir) as started:
-        before = len(committed_units(run_dir, "generate-main"))
-        os.killpg(started.process.pid, signal.SIGINT)
-        assert started.process.wait(60) == 128 + signal.SIGINT
-    assert len(committed_units(run_dir, "generate-main")) >= before
-    finish(run_dir, undisturbed)
-
-
-def test_second_driver_is_refused_with_the_holder_s_host_pid_and_age(tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    with start(run_dir) as started:
-        second = synthgen("run", *SLOW, f"run.dir={run_dir}")
-        assert second.returncode == 2
-        assert f"in use by pid {started.process.pid} on {os.uname().nodename}" in second.stderr
+    hold = f"""
+from synthgen.ledger.lease import Lease
+from synthgen.ledger.run_dir import RunDir
+lease = Lease(RunDir({str(tmp_path / "run")!r}).storage, 30)
+print("held", flush=True)
+input()
+"""
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        assert run_command(["run", *SLOW, f"run.dir={tmp_path / 'run'}"]) == 2
+        assert f"in use by pid {holder.pid} on {os.uname().nodename}" in capsys.readouterr().err
+        holder.kill()
 
 
 def test_death_of_the_machine_between_write_and_rename(tmp_path: Path) -> None:

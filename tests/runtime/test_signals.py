@@ -1,4 +1,8 @@
-"""Signals to a run: which one, to whom, and when. It ends in order, in time, and leaves no process behind."""
+"""Signals to a run: which one, to whom, and when. It ends in order, in time, and leaves no process behind.
+
+Every start of Ray takes some twenty seconds. So each moment is tried with two cells of the table, of which each signal
+and each target has its share; SYNTHGEN_ALL_SIGNALS=1 tries all of them (`make chaos`).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.command_line import Started, committed_units, synthgen, wait_for_end
+from tests.command_line import Started, committed_units, dataset_bytes, wait_for_end
+from tests.inline_runs import run_inline
 
 GRACE_S = 20
 TO_THE_END_S = 10
@@ -68,12 +73,17 @@ def is_exporting(run_dir: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def endless_export(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that nothing disturbed."""
+    run_dir = tmp_path_factory.mktemp("export") / "run"
+    run_inline([*ECHO, f"run.dir={run_dir}"])
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def endless_export(finished: Path) -> tuple[Path, list[str]]:
     """A run whose stages are finished, and the arguments with which it exports for ever."""
-    directory = tmp_path_factory.mktemp("export")
-    arguments = [*ECHO, f"run.dir={directory / 'run'}"]
-    done = synthgen("run", *arguments)
-    assert done.returncode == 0, done.stderr
+    directory, arguments = finished.parent, [*ECHO, f"run.dir={finished}"]
     (directory / "endless.py").write_text(ENDLESS_EXPORT.format(step="[read_tables(unit) for unit in units]"))
     (directory / "deaf.py").write_text("import time\n" + ENDLESS_EXPORT.format(step="time.sleep(0.01)"))
     return directory, arguments
@@ -101,11 +111,17 @@ def check_end(started: Started, run_dir: Path, number: int, *, grace_s: float, a
     assert not (run_dir / "failures/torn").exists()
 
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+def cells(*chosen: tuple[str, int]) -> pytest.MarkDecorator:
+    """Parametrize a test by these targets and signals, or by all of them where that is asked for."""
+    everything = [
+        (target, n) for target in ("process", "group") for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ]
+    assert set(chosen) < set(everything)
+    tried = everything if os.environ.get("SYNTHGEN_ALL_SIGNALS") else chosen
+    return pytest.mark.parametrize(("target", "number"), tried)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("target", ["process", "group"])
+@cells(("process", signal.SIGTERM), ("group", signal.SIGINT))
 def test_signal_while_models_load(tmp_path: Path, target: str, number: int) -> None:
     run_dir = tmp_path / "run"
     with Started(["run", *ECHO, *LOADING, f"run.dir={run_dir}"], tmp_path / "log") as started:
@@ -113,20 +129,23 @@ def test_signal_while_models_load(tmp_path: Path, target: str, number: int) -> N
         check_end(started, run_dir, number, grace_s=0, act=lambda: send(started, target, number))
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("target", ["process", "group"])
-def test_signal_while_generating_lets_what_is_in_flight_commit(tmp_path: Path, target: str, number: int) -> None:
+@cells(("process", signal.SIGTERM), ("group", signal.SIGINT))
+def test_signal_while_generating_lets_what_is_in_flight_commit(
+    tmp_path: Path, finished: Path, target: str, number: int
+) -> None:
     run_dir = tmp_path / "run"
     with Started(["run", *ECHO, *GENERATING, f"run.dir={run_dir}"], tmp_path / "log") as started:
         started.wait_for(lambda: is_generating(run_dir), "two committed units")
         before = len(committed_units(run_dir, "generate-main"))
         check_end(started, run_dir, number, grace_s=GRACE_S, act=lambda: send(started, target, number))
-    after = len(committed_units(run_dir, "generate-main"))
-    assert before < after < 8, "in flight were some, and not all"
+    kept = {path: path.read_bytes() for path in committed_units(run_dir, "generate-main")}
+    assert before < len(kept) < 8, "in flight were some, and not all"
+    run_inline([*ECHO, f"run.dir={run_dir}"])
+    assert all(path.read_bytes() == data for path, data in kept.items())
+    assert dataset_bytes(run_dir) == dataset_bytes(finished)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("target", ["process", "group"])
+@cells(("process", signal.SIGINT), ("group", signal.SIGHUP))
 def test_signal_while_exporting(
     tmp_path: Path, endless_export: tuple[Path, list[str]], target: str, number: int
 ) -> None:
@@ -149,23 +168,22 @@ def test_signal_that_nothing_answers_ends_the_process_when_the_grace_is_over(
         check_end(started, directory / "run", signal.SIGTERM, grace_s=1, act=send_term)
 
 
-@pytest.mark.parametrize(("first", "second"), [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGTERM)])
-def test_second_signal_ends_the_run_at_once(tmp_path: Path, first: int, second: int) -> None:
+def test_second_signal_ends_the_run_at_once(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     slow = ["generators.main.model.echo.tokens_per_s=0.5", "run.grace_s=600"]
     with Started(["run", *ECHO, *GENERATING, *slow, f"run.dir={run_dir}"], tmp_path / "log") as started:
         log = run_dir / "logs/driver.log"
         started.wait_for(lambda: has_open_units(run_dir), "a replica at work")
-        os.kill(started.process.pid, first)
+        os.kill(started.process.pid, signal.SIGINT)
         started.wait_for(lambda: "stopping: " in log.read_text(), "the end of the loop")
 
         def insist() -> None:
             # What comes within a moment of the first is the same signal, to the process and to its group.
             while started.process.poll() is None:
-                os.kill(started.process.pid, second)
+                os.kill(started.process.pid, signal.SIGINT)
                 time.sleep(0.2)
 
-        check_end(started, run_dir, second, grace_s=0, act=insist)
+        check_end(started, run_dir, signal.SIGINT, grace_s=0, act=insist)
     assert "received again: ended at once" in started.log.read_text()
 
 
