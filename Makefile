@@ -1,6 +1,7 @@
 # Every target sets up what it needs; `make` alone lists them.
 #   MODEL=<catalog name, Hub id, directory, .gguf file>   what `make demo` generates and judges with (default: SmolLM2)
 #   ARGS="…"                                              more overrides for demo, more options for test, bench, chaos, lock
+#   JOBS=2                                                in how many processes `make test` runs
 #   PYTHON=/path/to/python3.11                            which interpreter .venv is made from
 
 SHELL := /bin/bash
@@ -9,6 +10,7 @@ PY = "$$(readlink -f .venv)/bin/python" # .venv is a link where the path of the 
 KIND ?=
 MODEL ?=
 ARGS ?=
+JOBS ?= 2
 
 .PHONY: help setup demo test check format bench chaos soak lock wheel clean distclean
 
@@ -21,8 +23,9 @@ setup: ## make .venv from the lock (KIND=cpu or gpu); nothing to do when it is t
 demo: setup ## run the whole pipeline on this machine: prompts in, preference data set out
 	@.venv/bin/synthgen run experiment=demo run.dir=runs/demo $(if $(MODEL),'model=$(MODEL)') $(ARGS)
 
-test: setup ## run the tests
-	@$(PY) -m pytest $(ARGS)
+# Half of a test's time is waiting; a file's tests share what its fixtures have made, and so a process.
+test: setup ## run the tests, in JOBS processes
+	@$(PY) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## lint, formatting, types; shell scripts and the Dockerfile too
 	@.venv/bin/ruff check .

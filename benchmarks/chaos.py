@@ -28,7 +28,7 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
-from benchmarks.chaos_histories import TestsResult, run_damages, run_histories
+from benchmarks.chaos_histories import TestsResult, run_damages, run_exports, run_histories, run_signals
 from benchmarks.chaos_kills import KILLS, Scene, draw_kind, tear_a_unit
 from benchmarks.chaos_store import StoreResult, run_store_chaos
 
@@ -124,7 +124,7 @@ def main() -> None:
         if options.store:
             results.append(run_store_chaos(options.store, options.seed))
         if options.histories:
-            results += [run_histories(options.histories), run_damages()]
+            results += [run_histories(options.histories), run_damages(), run_exports(), run_signals()]
     finally:
         if options.keep is None:
             shutil.rmtree(root, ignore_errors=True)

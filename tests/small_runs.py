@@ -20,6 +20,7 @@ from synthgen.runtime.executor import Executor
 from synthgen.runtime.pools import PoolSpec
 from synthgen.runtime.scheduler import Scheduler, StageNode
 from synthgen.stages.generate import GenerateStage
+from tests.inline_runs import InlineExecutor
 
 
 def write_prompts(path: Path, count: int, special: dict[int, str] | None = None) -> Path:
@@ -82,32 +83,33 @@ class Prepared:
         """Directory of the stage's units."""
         return self.stages[0].files.directory
 
-    def execute(self, observe: Callable[[Snapshot, Executor], None] | None = None) -> Executor:
-        """Run what the ledger says is missing, and return the executor that did."""
+    def scheduler(self) -> Scheduler:
+        """Return what is left to do."""
         stage = self.stages[0]
-        scheduler = Scheduler(
+        return Scheduler(
             [StageNode(stage.name, "echo")],
             self.ledger.unit_rows,
             {stage.name: self.run_dir.committed(self.directory)},
             {stage.name: self.run_dir.parts(self.directory)},
             max_task_attempts=self.config.cluster.max_task_attempts,
         )
+
+    def spec(self) -> PoolSpec:
+        """Return the only pool."""
+        stage = self.stages[0]
         model = self.config.generators["main"].model
-        spec = PoolSpec(
-            "echo",
-            model,
-            {stage.name: stage.files},
-            replicas=self.settings.replicas,
-            num_gpus=self.settings.num_gpus,
-            num_cpus=0.1,
-        )
+        replicas, gpus = self.settings.replicas, self.settings.num_gpus
+        return PoolSpec("echo", model, {stage.name: stage.files}, replicas=replicas, num_gpus=gpus, num_cpus=0.1)
+
+    def execute(self, observe: Callable[[Snapshot, Executor], None] | None = None) -> Executor:
+        """Run what the ledger says is missing, and return the executor that did."""
         lease = Lease(self.run_dir.storage, self.config.run.lease_s)
         holder: list[Executor] = []
         try:
             executor = Executor(
                 self.run_dir,
-                scheduler,
-                [spec],
+                self.scheduler(),
+                [self.spec()],
                 run=self.config.run,
                 cluster=self.config.cluster,
                 lease=lease,
@@ -137,11 +139,11 @@ class Prepared:
 
 
 def undisturbed(settings: SmallRun, directory: Path) -> pa.Table:
-    """Return the rows of the same run when nothing disturbs it (no poison, no delay)."""
+    """Return the rows of the same run when nothing disturbs it (no poison, no delay, no Ray)."""
     directory.mkdir()
     calm = replace(settings, directory=directory, echo=EchoConfig(output_tokens=settings.echo.output_tokens))
     prepared = calm.prepare()
-    prepared.execute()
+    InlineExecutor(prepared.run_dir, prepared.scheduler(), [prepared.spec()]).run()
     return prepared.rows()
 
 

@@ -56,6 +56,8 @@ def make_config(directory: Path, *overrides: str, prompts: int = 24) -> Config:
             "run.unit_size=4",
             "run.grace_s=5",
             "judge.canary_fraction=0",
+            "generators.main.model.replicas=1",
+            "judge.model.replicas=1",
             *overrides,
         ]
     )
