@@ -218,6 +218,7 @@ class PairsConfig:
     max_similarity: float = 0.95  # 0..1; more alike than this never pair
     generator: str | None = None  # on_policy: the generator that must be on one side
     drop_refusals: bool = True  # never choose a refusal
+    reject_cut_off: bool = False  # what max_tokens cut off may be the rejected side, and an undesirable row of KTO
     kto: KtoConfig = field(default_factory=KtoConfig)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FEW_COMPLETIONS = "few_completions"
+CUT_OFF = "cut_off"
 FEW_SCORES = "few_scores"
 GENERATOR_ABSENT = "generator_absent"
 BELOW_MIN_MARGIN = "below_min_margin"
@@ -27,6 +28,7 @@ class PairCounts:
         ties: prompts whose completions all have the same score.
         dropped: prompts without a pair by the first reason that applies, in this order:
             `few_completions`: fewer than two completions have a text (failed requests, n = 1);
+            `cut_off`: fewer than two of these were ended by the model itself (unless `pairs.reject_cut_off`);
             `few_scores`: fewer than two have a score (failed judgements);
             `generator_absent`: (policy on_policy) the named generator has no scored completion;
             (ties are looked for here)

@@ -1,7 +1,8 @@
 """Which completions may be chosen: not those that were cut off, are empty, or do nothing but refuse.
 
-And which may stand in a pair at all, or in a row of KTO: not half a text that an endpoint's error, filter or tool call
-ended, whatever the reason's name. It says nothing about the model, so it must not be rejected either.
+And which may stand in a pair at all, or in a row of KTO: what the model ended itself. Half a text that a limit, an
+endpoint's error, its filter or a tool call ended, whatever the reason's name, shows where it was cut before it shows
+how good it is, so it must not be rejected either.
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ def find_faults(generations: pa.Table, drop_refusals: bool) -> npt.NDArray[np.in
     return faults
 
 
-def find_whole(generations: pa.Table) -> npt.NDArray[np.bool_]:
-    """Return, per completion, whether there is a text that the model ended itself or a limit cut off.
+def find_whole(generations: pa.Table, *, cut_off: bool) -> npt.NDArray[np.bool_]:
+    """Return, per completion, whether there is a text that the model ended itself.
 
     Args:
         generations: GENERATIONS_SCHEMA. A text without a finish reason (from elsewhere) counts as whole.
+        cut_off: count as whole what `max_tokens` cut off.
     """
     finish = generations["finish_reason"]
-    broken = _mask(pc.invert(pc.is_in(finish, pa.array([*WHOLE_FINISH_REASONS, None], pa.string()))))
+    reasons = WHOLE_FINISH_REASONS if cut_off else ("stop",)
+    broken = _mask(pc.invert(pc.is_in(finish, pa.array([*reasons, None], pa.string()))))
     return np.asarray(pc.is_valid(generations["text"]).to_numpy(), dtype=bool) & ~broken
 
 

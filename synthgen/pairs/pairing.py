@@ -90,7 +90,7 @@ def _label_completions(
     A desirable completion is one that may be chosen and scores at least `pairs.kto.high`; an undesirable one scores at
     most `pairs.kto.low` (Kahneman-Tversky Optimization needs no pairs, arXiv 2402.01306).
     """
-    has_text = find_whole(generations)
+    has_text = find_whole(generations, cut_off=config.reject_cut_off)
     desirable = has_text & may_be_chosen & (scores >= config.kto.high)
     rows = np.flatnonzero(desirable | (has_text & (scores <= config.kto.low)))
     return rows, desirable[rows]

@@ -13,6 +13,7 @@ import pyarrow as pa
 from synthgen.config import PairsConfig
 from synthgen.pairs.counts import (
     BELOW_MIN_MARGIN,
+    CUT_OFF,
     FEW_COMPLETIONS,
     FEW_SCORES,
     GENERATOR_ABSENT,
@@ -63,14 +64,16 @@ def select_pairs(
         faults: what `find_faults` returned.
     """
     prompt, prompts = index.prompt, len(index.prompt_ids)
-    has_text = find_whole(generations)
-    is_scored = has_text & ~np.isnan(scores)
+    has_text = find_whole(generations, cut_off=True)
+    is_whole = find_whole(generations, cut_off=config.reject_cut_off)
+    is_scored = is_whole & ~np.isnan(scores)
     scored = _make_frame(generations, index, scores, faults, is_scored, run_seed)
     candidates = find_policy(config.policy)(scored, config)
     pair_prompt, chosen, rejected = (candidates[name].to_numpy() for name in ("prompt", "chosen", "rejected"))
 
     buckets = _Buckets(prompts)
     buckets.settle(np.bincount(prompt[has_text], minlength=prompts) < 2, FEW_COMPLETIONS)
+    buckets.settle(np.bincount(prompt[is_whole], minlength=prompts) < 2, CUT_OFF)
     buckets.settle(np.bincount(prompt[is_scored], minlength=prompts) < 2, FEW_SCORES)
     if config.policy == ON_POLICY:
         named = scored.filter(pl.col("generator") == config.generator)["prompt"].to_numpy()

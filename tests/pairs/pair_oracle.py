@@ -30,9 +30,12 @@ Pair = tuple[Scored, Scored]
 def pair_prompt(completions: Sequence[Scored], config: PairsConfig) -> tuple[list[tuple[str, str]], str]:
     """Return the (chosen, rejected) completion ids of one prompt and, if there are none, the prompt's bucket."""
     with_text = [c for c in completions if c.text is not None]
-    scored = sorted((c for c in with_text if c.score is not None), key=lambda c: (-c.score, c.draw))
+    whole = [c for c in with_text if config.reject_cut_off or c.fault != "chosen_cut_off"]
+    scored = sorted((c for c in whole if c.score is not None), key=lambda c: (-c.score, c.draw))
     if len(with_text) < 2:
         return [], "few_completions"
+    if len(whole) < 2:
+        return [], "cut_off"
     if len(scored) < 2:
         return [], "few_scores"
     if config.policy == "on_policy" and all(c.generator != config.generator for c in scored):

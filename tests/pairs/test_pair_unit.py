@@ -124,7 +124,14 @@ def test_pair_unit_never_pairs_a_tie(policy: str) -> None:
             {"policy": "on_policy", "generator": "x"},
             "generator_absent",
         ),
-        ([("a b c", {"finish_reason": "length"}), ("d e f", {})], [5, 1], {}, "chosen_cut_off"),
+        ([("a b c", {"finish_reason": "length"}), ("d e f", {})], [5, 1], {}, "cut_off"),
+        ([("a b c", {}), ("d e f", {"finish_reason": "length"})], [5, 1], {}, "cut_off"),
+        (
+            [("a b c", {"finish_reason": "length"}), ("d e f", {})],
+            [5, 1],
+            {"reject_cut_off": True},
+            "chosen_cut_off",
+        ),
         ([(" \u200b", {}), ("d e f", {})], [5, 1], {}, "chosen_empty"),
         ([("I cannot assist with that.", {}), ("d e f", {})], [5, 1], {}, "chosen_refusal"),
         ([("a b c", {}), ("d e f", {})], [3, 2], {"min_margin": 1.5}, "below_min_margin"),
@@ -158,8 +165,9 @@ def test_pair_unit_takes_the_next_best_for_what_must_not_be_chosen() -> None:
         make_completion("p", 3, TEXTS[3], finish_reason="length"),
     ]
     judgement = make_judgement("p", [5, 4, 3, 1])
-    assert _ids(_pair(rows, [judgement])) == [("main:2", "main:3")]  # what is cut off may be rejected
-    assert _ids(_pair(rows, [judgement], drop_refusals=False)) == [("main:1", "main:3")]
+    assert _ids(_pair(rows, [judgement])) == []
+    assert _ids(_pair(rows, [judgement], reject_cut_off=True)) == [("main:2", "main:3")]
+    assert _ids(_pair(rows, [judgement], drop_refusals=False)) == [("main:1", "main:2")]
 
 
 def test_pair_unit_does_not_measure_lengths_that_the_engine_did_not_count() -> None:
@@ -266,6 +274,7 @@ def units(draw: st.DrawFn) -> tuple[list[str], list[dict[str, Any]], list[dict[s
         max_length_ratio=draw(st.sampled_from([0.0, 1.5])),
         max_similarity=draw(st.sampled_from([0.95, 1.0])),
         drop_refusals=draw(st.booleans()),
+        reject_cut_off=draw(st.booleans()),
         generator="main",
     )
     return prompt_ids, completions, judgements, config

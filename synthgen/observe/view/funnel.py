@@ -13,6 +13,7 @@ READING = {
 }
 DROPS = {
     "few_completions": "fewer than two completions",
+    "cut_off": "fewer than two that max_tokens did not cut off",
     "few_scores": "fewer than two scored completions",
     "generator_absent": "the named generator has no scored completion",
     "ties": "ties: all completions score the same",
