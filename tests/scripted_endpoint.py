@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class Endpoint:
     headers: list[dict[str, str]] = field(default_factory=list)
     questions: list[dict[str, Any]] = field(default_factory=list)  # one-token questions, answered by `serves`
     serves: Callable[[], Reply | Broken] = field(default_factory=lambda: lambda: answer("Hi"))
+    delay_s: float = 0.0  # of an answer; may be changed meanwhile
     paid_tokens: int = 0  # of all answers, the one-token questions' too
     url: str = ""
 
@@ -59,6 +61,9 @@ class Endpoint:
             self.bodies.append(body)
             self.headers.append(dict(request.headers))
             reply = self.script(len(self.bodies) - 1, body)
+            began = time.monotonic()
+            while time.monotonic() - began < self.delay_s:
+                await asyncio.sleep(0.02)
         if not isinstance(reply, Broken) and isinstance(reply[1], dict):
             usage = reply[1].get("usage")
             self.paid_tokens += usage.get("total_tokens", 0) if isinstance(usage, dict) else 0

@@ -401,6 +401,19 @@ async def test_unix_socket_is_connected_to(tmp_path: Path) -> None:
     assert completion.text == "through a socket"
 
 
+async def test_proxy_is_asked_for_the_host_that_base_url_names() -> None:
+    """The proxy here answers itself: what counts is that it is asked, for a name that nobody can look up."""
+    endpoint = Endpoint(replies(answer("through a proxy")))
+    async with serve(endpoint):
+        proxy = endpoint.url.removesuffix("/v1")
+        engine = make_engine("http://nowhere.invalid/v1", proxy=proxy)
+        await engine.start()
+        (completion,) = await engine.generate(HELLO)
+        await engine.close()
+    assert completion.text == "through a proxy"
+    assert endpoint.headers[0]["Host"] == "nowhere.invalid"
+
+
 def make_certificate(directory: Path) -> ssl.SSLContext:
     """Write a certificate of `localhost` that nobody but itself has signed to `cert.pem`; return a server's context."""
     key = ec.generate_private_key(ec.SECP256R1())
