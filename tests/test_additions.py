@@ -1,9 +1,12 @@
-"""What a user's own package adds by entry points: an engine, a pair policy, a prompt reader, a scorer, a command."""
+"""What a user's own package adds by entry points: an engine, a pair policy, a prompt reader, a judge format, a scorer,
+a command.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +26,9 @@ best_second = toybox.policy:propose
 
 [synthgen.prompt_readers]
 .toy = toybox.reader:read_toy
+
+[synthgen.judge_formats]
+marks = toybox.marks:MARKS
 
 [synthgen.scorers]
 words = toybox.scorer:WordsStage
@@ -62,6 +68,37 @@ def read_toy(path, name):
 
     for index, line in enumerate(path.read_text().splitlines()):
         yield Row(index, index + 1, {"prompt": line.removeprefix("toy> ")})
+""",
+    "toybox/marks.py": """\
+import re
+
+from synthgen.judge.format import JudgeFormat
+from synthgen.judge.parse import ParsedRatings
+
+
+class Marks:
+    def hash_text(self, aspect):
+        return "1"
+
+    def make_form(self, aspect, n, rationale):
+        marks = [f"{k}=({'|'.join(aspect.choices)})" for k in range(1, n + 1)]
+        return JudgeFormat(";".join(marks), 8 * n, ";".join(f"{k}={{{k - 1}}}" for k in range(1, n + 1)), "")
+
+    def ask(self, aspect, instruction, texts, note, layout):
+        shown = chr(10).join(f"[{k}] {text}" for k, text in enumerate(texts, 1))
+        return [{"role": "user", "content": f"Mark {aspect.name} of each answer to: {instruction} {shown}"}]
+
+    def read(self, text, n, aspect, *, truncated):
+        found = {int(match[1]): match for match in re.finditer(r"(\\d+)=(\\d+)", text)}
+        marks = [found.get(k) for k in range(1, n + 1)]
+        ratings = tuple(int(mark[2]) if mark and mark[2] in aspect.choices else None for mark in marks)
+        status = "ok" if None not in ratings else "partial" if any(ratings) else "invalid"
+        starts = tuple(mark.start(2) if mark else None for mark in marks)
+        problems = tuple("missing" if rating is None else None for rating in ratings)
+        return ParsedRatings(ratings, (None,) * n, status, starts, problems)
+
+
+MARKS = Marks()
 """,
     "toybox/scorer.py": """\
 import pyarrow as pa
@@ -142,7 +179,7 @@ def test_a_package_adds_everything_that_a_run_uses(package: Path, tmp_path: Path
         package,
         *("run", "experiment=echo", f"pipeline={tmp_path / 'flow.py'}", f"run.dir={tmp_path / 'run'}"),
         *(f"prompts.path={tmp_path / 'prompts.toy'}", "run.unit_size=6", "pairs.policy=best_second"),
-        "generators.main.model.engine=shout",
+        *("generators.main.model.engine=shout", "judge.format=marks"),
     )
     assert done.returncode == 0, done.stderr
     rows = pq.read_table(tmp_path / "run" / "dataset" / "data").to_pylist()
@@ -150,6 +187,10 @@ def test_a_package_adds_everything_that_a_run_uses(package: Path, tmp_path: Path
     assert {row["pair_policy"] for row in rows} == {"best_second"}
     assert all(row["chosen"][0]["content"].isupper() for row in rows)
     assert {row["prompt"][0]["content"][:13] for row in rows} == {"Tell me about"}
+    (judged,) = (tmp_path / "run" / "stages").glob("judge-*")
+    answers = pq.read_table(judged).to_pylist()
+    assert {row["status"] for row in answers} == {"ok"}
+    assert all(re.fullmatch(r"\d=\d(;\d=\d)*", row["raw_text"]) for row in answers)
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["words"] == {"prompts": 12, "from": ["generate-main"]}
     assert len(report["histograms"]["words"]) == 12

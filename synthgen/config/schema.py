@@ -188,6 +188,7 @@ class JudgeConfig:
     orders: int = 1  # how often each set is judged, each time in another order
     rationale: Rationale = Rationale.short  # how much the judge writes beside each rating
     layout: JudgeLayout = JudgeLayout.rubric_first  # what comes first in the prompt
+    format: str = "ultrafeedback"  # how it is asked and answers: UltraFeedback's way, or a package's own
     mode: JudgeMode = JudgeMode.listwise  # how completions are shown to the judge
     max_listwise: int = 8  # completions per request; more are judged in balanced groups
     max_retries: int = 2  # times to ask again after an unparsable judgement

@@ -11,5 +11,17 @@ from synthgen.judge.parse import ParsedRatings, parse_ratings
 
 __all__ = ["ULTRAFEEDBACK_ASPECTS", "Aspect", "ParsedRatings", "canary_handled", "parse_ratings", "resolve_aspect"]
 
-PUBLIC = ("aspects", "canary", "complaint", "expected", "format", "order", "render", "rows", "tasks", "ultrafeedback")
+PUBLIC = (
+    "aspects",
+    "canary",
+    "complaint",
+    "expected",
+    "format",
+    "formats",
+    "order",
+    "render",
+    "rows",
+    "tasks",
+    "ultrafeedback",
+)
 IMPORTS = ("config", "tasks")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from synthgen.judge.aspects import Aspect
-from synthgen.judge.parse import parse_ratings
+from synthgen.judge.formats import AnswerFormat
 from synthgen.records import Completion, Message
 
 _QUOTED_CHARACTERS = 2000
@@ -16,9 +16,9 @@ _PROBLEMS = {
 }
 
 
-def complain(completion: Completion, n: int, aspect: Aspect) -> list[Message] | None:
+def complain(form: AnswerFormat, completion: Completion, n: int, aspect: Aspect) -> list[Message] | None:
     """Return the judge's answer and the turn that says what is wrong with it, or None where all `n` texts are rated."""
-    parsed = parse_ratings(completion.text, n, aspect, truncated=completion.finish_reason == "length")
+    parsed = form.read(completion.text, n, aspect, truncated=completion.finish_reason == "length")
     if parsed.status == "ok":
         return None
     wrong = [f"text {place} {_PROBLEMS[p]}" for place, p in enumerate(parsed.problems, 1) if p in _PROBLEMS]

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from synthgen.judge.expected import expect_ratings
+from synthgen.judge.formats import AnswerFormat
 from synthgen.judge.order import invert_order, undo_order
-from synthgen.judge.parse import parse_ratings
 from synthgen.judge.tasks import JudgeTask
 from synthgen.records import Completion, Outcome, Request, RequestFailure
 
 
-def make_row(task: JudgeTask, request: Request | None, outcome: Outcome | None) -> dict[str, Any]:
+def make_row(form: AnswerFormat, task: JudgeTask, request: Request | None, outcome: Outcome | None) -> dict[str, Any]:
     """Return the row of `task`, but for what the stage knows of itself (mode, judge_model) and of canaries.
 
     Args:
+        form: reads the answer.
         request: the last that was sent for the task; None (and no outcome): there was nothing to show.
 
     Raises:
@@ -45,13 +46,13 @@ def make_row(task: JudgeTask, request: Request | None, outcome: Outcome | None) 
     elif isinstance(outcome[0], RequestFailure):
         row["error"] = outcome[0].reason
     else:
-        row |= _read_answer(task, outcome[0])
+        row |= _read_answer(form, task, outcome[0])
     return row
 
 
-def _read_answer(task: JudgeTask, completion: Completion) -> dict[str, Any]:
+def _read_answer(form: AnswerFormat, task: JudgeTask, completion: Completion) -> dict[str, Any]:
     cut = completion.finish_reason == "length"
-    parsed = parse_ratings(completion.text, len(task.order), task.aspect, truncated=cut)
+    parsed = form.read(completion.text, len(task.order), task.aspect, truncated=cut)
     expected = expect_ratings(parsed.starts, completion.choice_logprobs, task.aspect)
     rationales = [None if text is None else _make_valid(text) for text in parsed.rationales]
     return {

@@ -18,12 +18,12 @@ from synthgen.judge.aspects import resolve_aspect
 from synthgen.judge.canary import describe_canary
 from synthgen.judge.complaint import complain
 from synthgen.judge.expected import score_row
-from synthgen.judge.format import JudgeFormat, make_format
+from synthgen.judge.format import JudgeFormat
+from synthgen.judge.formats import DEFAULT_FORMAT, find_format
 from synthgen.judge.order import apply_order
 from synthgen.judge.render import neutralise, render_instruction
 from synthgen.judge.rows import make_row
 from synthgen.judge.tasks import JudgeTask, plan_tasks
-from synthgen.judge.ultrafeedback import hash_template, render_judge_prompt
 from synthgen.records import (
     JUDGEMENTS_SCHEMA,
     WHOLE_FINISH_REASONS,
@@ -72,6 +72,7 @@ class JudgeStage:
         self.run_seed = run_seed
         self.inputs: tuple[str, ...] = ("prompts", *(name_generations(name) for name in self.generators))
         self.aspects = tuple(resolve_aspect(name, config.aspect) for name in config.aspects)
+        self.format = find_format(config.format)
         if config.mode is JudgeMode.listwise and not 2 <= config.max_listwise <= MAX_LISTWISE:
             raise ConfigError(f"judge.max_listwise={config.max_listwise} must be from 2 to {MAX_LISTWISE}")
         if config.layout is JudgeLayout.texts_first and config.orders == 1 and len(self.aspects) > 1:
@@ -99,10 +100,10 @@ class JudgeStage:
     def fingerprint_fields(self) -> Mapping[str, Any]:
         """Return what changes the judgements, the model left out; `expected` changes scores only."""
         config = self.config
-        forms = [make_format(aspect, 2, config.rationale) for aspect in self.aspects]
+        forms = [self.format.make_form(aspect, 2, config.rationale) for aspect in self.aspects]
         fields = {
             "aspects": [asdict(aspect) for aspect in self.aspects],
-            "templates": [hash_template(aspect) for aspect in self.aspects],
+            "templates": [self.format.hash_text(aspect) for aspect in self.aspects],
             "format": stable_hex([(form.regex, form.note) for form in forms]),
             "orders": config.orders,
             "rationale": config.rationale.value,
@@ -118,6 +119,8 @@ class JudgeStage:
         }
         if config.layout is not JudgeLayout.rubric_first:  # so that judgements from before there was a choice count
             fields["layout"] = config.layout.value
+        if config.format != DEFAULT_FORMAT:
+            fields["answers"] = config.format
         return fields
 
     def prepare(self, tables: Tables) -> list[Request]:
@@ -145,7 +148,7 @@ class JudgeStage:
         if request.attempt > self.config.max_retries or request.output_format is None:
             return None
         aspect = next(a for a in self.aspects if a.name == request.tags["aspect"])
-        turns = complain(completions[0], len(request.output_format.slot_texts), aspect)
+        turns = complain(self.format, completions[0], len(request.output_format.slot_texts), aspect)
         if turns is None:
             return None
         return replace(
@@ -172,7 +175,7 @@ class JudgeStage:
             if key != (task.prompt_id, task.aspect.name):
                 key, scores = (task.prompt_id, task.aspect.name), {}
             request, outcome = next(answers) if task.texts else (None, None)
-            row = make_row(task, request, outcome)
+            row = make_row(self.format, task, request, outcome)
             row["mode"] = self.config.mode.value
             row["judge_model"] = self.model.id
             if task.canary is not None:
@@ -223,11 +226,11 @@ class JudgeStage:
 
     def _make_request(self, task: JudgeTask, instruction: str, texts: Sequence[str]) -> Request:
         config = self.config
-        form = make_format(task.aspect, len(texts), config.rationale)
+        form = self.format.make_form(task.aspect, len(texts), config.rationale)
         return Request(
             request_id=task.request_id,
             tags={"aspect": task.aspect.name},
-            messages=render_judge_prompt(
+            messages=self.format.ask(
                 task.aspect, instruction, apply_order(texts, task.order), form.note, config.layout
             ),
             sampling=Sampling(temperature=config.temperature, max_tokens=self._budget(form)),
