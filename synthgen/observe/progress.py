@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,9 +42,18 @@ class ProgressView:
         run_dir: `status.json` is written here, whole, every few seconds.
         interval_s: time between lines where the output is not a terminal, s.
         quiet: show nothing (`status.json` is written all the same).
+        told: called with what `status.json` is to hold, each time; what it raises ends the run.
     """
 
-    def __init__(self, run_dir: RunDir, interval_s: float, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        run_dir: RunDir,
+        interval_s: float,
+        *,
+        quiet: bool = False,
+        told: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        self._told = told
         self._run_dir = run_dir
         self._interval_s = interval_s
         self._quiet = quiet
@@ -121,6 +130,8 @@ class ProgressView:
                 "replicas": snapshot.replicas,
                 "eta_s": self._eta_s(snapshot),
             }
+        if self._told is not None:
+            self._told(status)
         try:
             patience_s = PATIENCE_S if state == "running" else None  # the executor waits meanwhile
             self._run_dir.write_json("status.json", status, patience_s=patience_s)

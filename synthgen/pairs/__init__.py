@@ -1,11 +1,12 @@
 """From judgements to training data: scores, pairs, KTO rows, and what became of every prompt."""
 
+from synthgen.pairs.again import pair_generations
 from synthgen.pairs.counts import PairCounts
 from synthgen.pairs.pairing import UnitPairs, pair_unit
 from synthgen.pairs.scores import SCORES_SCHEMA, score_unit
 from synthgen.pairs.settings import check_pairs
 
-__all__ = ["SCORES_SCHEMA", "PairCounts", "UnitPairs", "check_pairs", "pair_unit", "score_unit"]
+__all__ = ["SCORES_SCHEMA", "PairCounts", "UnitPairs", "check_pairs", "pair_generations", "pair_unit", "score_unit"]
 
 PUBLIC = ("counts", "eligibility", "index", "ratings")
 IMPORTS = ("config",)

@@ -59,14 +59,14 @@ def pair_unit(
         ValueError: the tables do not belong together.
     """
     prompts = prompts.sort_by("prompt_id")
-    generations = _sort_generations(generations)
+    generations = sort_generations(generations)
     index = index_completions(generations, combine(prompts["prompt_id"]))
     judgements = drop_canaries(judgements)
     ratings = flatten_ratings(index, judgements)
     scores = average_aspects(average_repetitions(ratings, len(generations), use_expected))
     faults = find_faults(generations, config.drop_refusals)
     selection = select_pairs(generations, index, scores, faults, config, run_seed)
-    rows, labels = _label_completions(generations, scores, faults < 0, config)
+    rows, labels = label_completions(generations, scores, faults < 0, config)
     return UnitPairs(
         pairs=build_pairs(prompts, generations, scores, selection, config.policy),
         kto=build_kto(prompts, generations, scores, index.prompt, rows, labels),
@@ -75,14 +75,15 @@ def pair_unit(
     )
 
 
-def _sort_generations(generations: pa.Table) -> pa.Table:
+def sort_generations(generations: pa.Table) -> pa.Table:
+    """Return the rows by prompt, generator and sample; as they are where they are in that order."""
     keys = ("prompt_id", "generator", "sample_index")
     order = pc.sort_indices(generations, sort_keys=[(name, "ascending") for name in keys])
     in_order = bool((np.diff(order.to_numpy().astype(np.int64)) == 1).all())
     return generations if in_order else generations.take(order)
 
 
-def _label_completions(
+def label_completions(
     generations: pa.Table, scores: FloatArray, may_be_chosen: BoolArray, config: PairsConfig
 ) -> tuple[IntArray, BoolArray]:
     """Return the rows of the completions that KTO trains on, and whether each is desirable.

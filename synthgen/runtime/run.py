@@ -34,8 +34,14 @@ MOST_REPAIRS = 2
 """How often a start makes damage that the export finds anew before it gives up: a disk may be dying."""
 
 
-def run(config: Config, *, quiet: bool = False) -> dict[str, Any]:
+Told = Callable[[Mapping[str, Any]], None] | None
+
+
+def run(config: Config, *, quiet: bool = False, told: Told = None) -> dict[str, Any]:
     """Run `config` to its end and return the report (also in `<run.dir>/report.json`).
+
+    Args:
+        quiet: show no progress. told: called about once a second with what `status.json` holds.
 
     Raises:
         ConfigError: it cannot work. RunFailedError: it broke. RunStoppedError: it was stopped. Whatever was committed
@@ -44,14 +50,16 @@ def run(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     flow = load_flow(config)
     stages = resolve_flow(flow)
     with live_cluster(config.cluster):
-        return _run_planned(config, flow, stages, quiet=quiet)
+        return _run_planned(config, flow, stages, quiet=quiet, told=told)
 
 
-def _run_planned(config: Config, flow: Flow, stages: Sequence[ResolvedStage], *, quiet: bool) -> dict[str, Any]:
+def _run_planned(
+    config: Config, flow: Flow, stages: Sequence[ResolvedStage], *, quiet: bool, told: Told
+) -> dict[str, Any]:
     plan = plan_pools(config, read_cluster(config.cluster), stages={s.name: s.files.stage.model for s in stages})
     for warning in check_licences(config).warnings:
         print(f"synthgen: warning: {warning}", file=sys.stderr, flush=True)
-    with Session(config, quiet=quiet) as session:
+    with Session(config, quiet=quiet, told=told) as session:
         run_dir = session.run_dir
         for repairs_left in reversed(range(MOST_REPAIRS + 1)):
             try:

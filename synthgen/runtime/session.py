@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,10 +47,12 @@ class Session:
         ConfigError: the directory cannot be written, or another driver holds it.
     """
 
-    def __init__(self, config: Config, *, quiet: bool = False) -> None:
+    def __init__(
+        self, config: Config, *, quiet: bool = False, told: Callable[[Mapping[str, Any]], None] | None = None
+    ) -> None:
         self.config = config
         self.run_dir = RunDir(config.run.dir, config.storage.retry_s)
-        self.view = ProgressView(self.run_dir, config.run.log_interval_s, quiet=quiet)
+        self.view = ProgressView(self.run_dir, config.run.log_interval_s, quiet=quiet, told=told)
 
     def __enter__(self) -> Session:
         with contextlib.ExitStack() as stack:

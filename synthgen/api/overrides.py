@@ -1,0 +1,81 @@
+"""Settings as Python has them, in Hydra's grammar."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+from synthgen.config import Config
+
+Settings = Mapping[str, Any] | Sequence[str]
+"""`{"experiment": "echo", "run": {"dir": "runs/a"}, "generators.main.n": 4}`, or overrides as the command line has."""
+
+
+def to_overrides(settings: Settings) -> list[str]:
+    """Return `settings` as overrides. Text stays text, whatever it holds.
+
+    Raises:
+        TypeError: settings are a single text, or a value has no form in a configuration.
+    """
+    if isinstance(settings, str):
+        raise TypeError(f"settings is the text {settings!r}; give a list of overrides or a mapping")
+    if not isinstance(settings, Mapping):
+        return list(settings)
+    return [f"{key}={_write(value, key)}" for key, value in _flatten(settings, "")]
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            if _is_free(name):
+                yield f"++{name.lstrip('+')}", value  # its keys are new ones
+            else:
+                yield from _flatten(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _is_free(key: str) -> bool:
+    """Return whether the schema has a mapping at `key` that may hold any keys, such as `cluster.runtime_env`."""
+    found: Any = Config
+    for name in key.lstrip("+").split("."):
+        if get_origin(found) is dict:
+            found = get_args(found)[1]
+        elif is_dataclass(found):
+            found = get_type_hints(found).get(name)
+        else:
+            return False
+    return get_origin(found) is dict and not is_dataclass(get_args(found)[1])
+
+
+def _write(value: Any, key: str) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, str):
+        return _quote(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{_escape(str(name))}:{_write(item, key)}" for name, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(_write(item, key) for item in value) + "]"
+    if hasattr(value, "__fspath__"):
+        return _quote(str(value))
+    raise TypeError(f"{key}={value!r} is no text, number, list or mapping")
+
+
+def _escape(name: str) -> str:
+    return re.sub(r"[\\()\[\]{}:=, \t]", r"\\\g<0>", name)
+
+
+def _quote(text: str) -> str:
+    """Return `text` between quotes; in them a backslash counts before a quote only, and `${` would be looked up."""
+    text = text.replace("${", r"\${")
+    text = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", text)
+    text = re.sub(r"\\+\Z", lambda match: match[0] * 2, text)
+    return f"'{text}'"

@@ -1,0 +1,67 @@
+"""Pairs from a data set's `generations` alone: with other settings, long after the run, on any machine."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from synthgen.config import PairsConfig
+from synthgen.pairs.eligibility import find_faults
+from synthgen.pairs.index import index_completions
+from synthgen.pairs.pairing import UnitPairs, label_completions, sort_generations
+from synthgen.pairs.selection import select_pairs
+from synthgen.pairs.settings import check_pairs
+from synthgen.pairs.tables import build_kto, build_pairs
+from synthgen.records import PROMPTS_SCHEMA, SCORED_GENERATIONS_SCHEMA
+
+
+def pair_generations(
+    generations: pa.Table, config: PairsConfig, *, run_seed: int = 0, prompts: pa.Table | None = None
+) -> UnitPairs:
+    """Return the pairs and KTO rows that scored completions give under other `pairs` settings; nothing is asked anew.
+
+    The same settings, seed and prompts give the rows of the run's own data set.
+
+    Args:
+        generations: SCORED_GENERATIONS_SCHEMA, the data set's config `generations` (all columns but `judgements` are
+            read). All rows of a prompt must be there.
+        run_seed: `run.seed`; breaks ties and draws at random.
+        prompts: PROMPTS_SCHEMA, for the columns `source` and `metadata`; None: they are empty.
+
+    Raises:
+        ConfigError: the settings cannot work.
+        ValueError: the table lacks a column, or holds a completion twice.
+    """
+    missing = [name for name in SCORED_GENERATIONS_SCHEMA.names if name not in generations.column_names]
+    if missing:
+        raise ValueError(f"generations lacks the column {missing[0]}; give the data set's config generations")
+    check_pairs(config, pc.unique(generations["generator"]).to_pylist())
+    generations = sort_generations(generations.select(SCORED_GENERATIONS_SCHEMA.names).cast(SCORED_GENERATIONS_SCHEMA))
+    prompts = _make_prompts(generations) if prompts is None else prompts.sort_by("prompt_id")
+    index = index_completions(generations, prompts["prompt_id"].combine_chunks())
+    scores = pc.fill_null(generations["score"], float("nan")).to_numpy()
+    faults = find_faults(generations, config.drop_refusals)
+    selection = select_pairs(generations, index, scores, faults, config, run_seed)
+    rows, labels = label_completions(generations, scores, faults < 0, config)
+    return UnitPairs(
+        pairs=build_pairs(prompts, generations, scores, selection, config.policy),
+        kto=build_kto(prompts, generations, scores, index.prompt, rows, labels),
+        generations=generations,
+        counts=selection.counts,
+    )
+
+
+def _make_prompts(generations: pa.Table) -> pa.Table:
+    """Return PROMPTS_SCHEMA with what the completions tell of their prompts."""
+    ids = generations["prompt_id"].combine_chunks()
+    first = pc.index_in(pc.unique(ids), value_set=ids)
+    rows = len(first)
+    columns = {
+        "prompt_id": ids.take(first),
+        "messages": generations["prompt"].combine_chunks().take(first),
+        "source": pa.repeat(pa.scalar("", pa.string()), rows),
+        "source_row": pa.repeat(pa.scalar(-1, pa.int64()), rows),
+        "reference": pa.nulls(rows, pa.string()),
+        "metadata": pa.repeat(pa.scalar("{}", pa.string()), rows),
+    }
+    return pa.table(columns, schema=PROMPTS_SCHEMA)
