@@ -332,7 +332,8 @@ class ExportConfig:
 
     test_fraction: float = 0.0  # share of prompts, by prompt hash, in the test split
     shard_mib: int = 256  # rough size of a Parquet shard, MiB in memory
-    # Further exports: sft, text, hh, ultrafeedback, conversations, kto_conversations, sharegpt, ranked, jsonl.
+    # Further exports, by trainer in docs/training.md: sft, text, hh, ultrafeedback, conversations, kto_conversations,
+    # sharegpt, sharegpt_sft, ranked, jsonl.
     formats: list[str] = field(default_factory=list)
     columns: ExportColumns = ExportColumns.all  # all | minimal: prompt, chosen and rejected alone
 

@@ -42,7 +42,7 @@ ENTRIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "kto_conversations": ("kto", {"columns": {"messages": "completion", "kto_tag": "label"}, "tags": _MESSAGES}),
-    "sft": ("sft", {"columns": {"messages": "messages"}, "tags": _MESSAGES}),
+    "sharegpt_sft": ("sft", {"columns": {"messages": "conversations"}, "tags": _SHAREGPT}),
 }
 """Config → its name in LLaMA-Factory, and how its columns are read there. The test split's name ends in `_test`."""
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config import Config, ExportColumns
-from synthgen.export.sharegpt import SHAREGPT_TYPE, TURN_TYPE, align_turns
+from synthgen.export.sharegpt import SHAREGPT_TYPE, TURN_TYPE, align_turns, name_turns
 from synthgen.export.transcripts import append_turn, render_hh, render_text
 from synthgen.pairs import UnitPairs
 from synthgen.pairs.eligibility import find_faults
@@ -26,6 +26,29 @@ def make_sft(block: UnitPairs, config: Config) -> pa.Table:
 
     The best is the best-scored of those that may be chosen (not cut off, empty or a refusal); of equals the first.
     """
+    best = _take_best(block, config)
+    names = ("prompt_id", "model", "generator", "completion_id", "score")
+    columns = {name: best[name] for name in names}
+    messages = append_turn(best["prompt"], best["text"])
+    return pa.table({"prompt_id": columns.pop("prompt_id"), "messages": messages, **columns})
+
+
+def make_sharegpt_sft(block: UnitPairs, config: Config) -> pa.Table:
+    """Return the rows of `sft` in ShareGPT's form: prompt_id, conversations (turns of `from` and `value` that
+    alternate: see `align_turns`), score."""
+    best = _take_best(block, config)
+    whole: list[Any] = append_turn(_align(best["prompt"]), best["text"]).to_pylist()
+    return pa.table(
+        {
+            "prompt_id": best["prompt_id"],
+            "conversations": pa.array([name_turns(messages) for messages in whole], SHAREGPT_TYPE),
+            "score": best["score"],
+        }
+    )
+
+
+def _take_best(block: UnitPairs, config: Config) -> pa.Table:
+    """The rows of `generations` that `make_sft` describes."""
     table = block.generations
     score = table["score"].to_numpy()
     usable = (find_faults(table, config.pairs.drop_refusals) < 0) & ~np.isnan(score)
@@ -33,11 +56,7 @@ def make_sft(block: UnitPairs, config: Config) -> pa.Table:
     prompt = pc.rank(table["prompt_id"], tiebreaker="min").to_numpy()[rows]
     order = rows[np.lexsort((rows, -score[rows], prompt))]
     first = np.flatnonzero(np.diff(np.sort(prompt), prepend=0))
-    best = table.take(pa.array(order[first]))
-    names = ("prompt_id", "model", "generator", "completion_id", "score")
-    columns = {name: best[name] for name in names}
-    messages = append_turn(best["prompt"], best["text"])
-    return pa.table({"prompt_id": columns.pop("prompt_id"), "messages": messages, **columns})
+    return table.take(pa.array(order[first]))
 
 
 def make_text(block: UnitPairs, config: Config) -> pa.Table:
@@ -101,15 +120,16 @@ def make_conversations(block: UnitPairs, config: Config) -> pa.Table:
 
 
 def make_kto_conversations(block: UnitPairs, config: Config) -> pa.Table:
-    """Return the KTO rows as whole conversations: prompt_id, completion (prompt and completion), label, score."""
+    """Return the KTO rows as whole conversations: prompt_id, completion (prompt and completion, in turns that
+    alternate: see `align_turns`), label, score."""
     kto = block.kto
-    whole = append_turn(kto["prompt"], _read_answers(kto["completion"]))
+    whole = append_turn(_align(kto["prompt"]), _read_answers(kto["completion"]))
     return pa.table({"prompt_id": kto["prompt_id"], "completion": whole, "label": kto["label"], "score": kto["score"]})
 
 
 def make_sharegpt(block: UnitPairs, config: Config) -> pa.Table:
-    """Return the pairs in ShareGPT's form: prompt_id, conversations (turns of `from` and `value`), chosen, rejected (one
-    turn each), both scores. Turns alternate (see `align_turns`)."""
+    """Return the pairs in ShareGPT's form: prompt_id, conversations (turns of `from` and `value`), chosen, rejected
+    (one turn each), both scores. Turns alternate (see `align_turns`)."""
     pairs = block.pairs
     prompts: list[Any] = pairs["prompt"].to_pylist()
     sides = {}
@@ -120,7 +140,7 @@ def make_sharegpt(block: UnitPairs, config: Config) -> pa.Table:
     return pa.table(
         {
             "prompt_id": pairs["prompt_id"],
-            "conversations": pa.array([align_turns(messages) for messages in prompts], SHAREGPT_TYPE),
+            "conversations": pa.array([name_turns(align_turns(messages)) for messages in prompts], SHAREGPT_TYPE),
             **sides,
             **{name: pairs[name] for name in ("chosen_score", "rejected_score")},
         }
@@ -171,6 +191,7 @@ FORMATS: dict[str, Callable[[UnitPairs, Config], pa.Table]] = {
     "conversations": make_conversations,
     "kto_conversations": make_kto_conversations,
     "sharegpt": make_sharegpt,
+    "sharegpt_sft": make_sharegpt_sft,
     "ranked": make_ranked,
     "jsonl": make_jsonl,
 }
@@ -185,6 +206,7 @@ MINIMAL = {
     "conversations": ("chosen", "rejected"),
     "kto_conversations": ("completion", "label"),
     "sharegpt": ("conversations", "chosen", "rejected"),
+    "sharegpt_sft": ("conversations",),
     "ranked": ("context", "completions"),
 }
 """What `export.columns=minimal` leaves of each config; one that is not here keeps all: it has no others (hh, jsonl), or
@@ -200,6 +222,11 @@ def select_columns(config: str, table: pa.Table, columns: ExportColumns) -> pa.T
 def _render(pairs: pa.Table, render: Callable[[Any], str]) -> pa.Array:
     prompts: list[Any] = pairs["prompt"].to_pylist()
     return pa.array([render(messages) for messages in prompts], pa.string())
+
+
+def _align(prompts: pa.ChunkedArray) -> pa.ChunkedArray:
+    listed: list[Any] = prompts.to_pylist()
+    return pa.chunked_array([pa.array([align_turns(messages) for messages in listed], MESSAGES_TYPE)])
 
 
 def _render_answers(turns: pa.ChunkedArray) -> pa.Array:
