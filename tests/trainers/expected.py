@@ -6,6 +6,7 @@ Each `check_<trainer>.py` is started by itself, with the trainer's packages on i
 from __future__ import annotations
 
 import argparse
+import importlib.machinery
 import json
 import os
 import sys
@@ -110,12 +111,14 @@ def pair_texts(rows: Rows) -> list[Any]:
 SIDES = ("chosen", "rejected")
 
 
-def stub(name: str, **members: Any) -> None:
-    """Put an empty module in the place of one that the loader imports and does not use for texts."""
-    module = types.ModuleType(name)
-    module.__dict__.update(members)
-    module.__spec__ = types.SimpleNamespace(name=name, loader=None, origin=None, submodule_search_locations=None)  # type: ignore[assignment]
-    sys.modules[name] = module
+def stub(*names: str) -> None:
+    """Put an empty module in the place of each that a loader imports and does not use for texts."""
+    for name in names:
+        module = types.ModuleType(name)
+        module.__getattr__ = lambda attribute: type(attribute, (), {})  # type: ignore[method-assign]
+        module.__path__ = []
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        sys.modules[name] = module
 
 
 def main(check: Callable[[Work], list[Result]]) -> None:
