@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from trainers.expected import SIDES, Result, Work, compare, main, render, stub
-
 from synthgen.export.sharegpt import align_turns
+from trainers.expected import SIDES, Result, Work, compare, main, render, stub
 
 os.environ["DISABLE_VERSION_CHECK"] = "1"
 stub("torchaudio")

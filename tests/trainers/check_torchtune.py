@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainers.expected import SIDES, Result, Work, compare, main, render
-
 from synthgen.export.sharegpt import align_turns
+from trainers.expected import SIDES, Result, Work, compare, main, render
 
 
 def check(work: Work) -> list[Result]:
     """Load the pairs and the SFT rows."""
     from torchtune.datasets import chat_dataset, preference_dataset
+
     tokenizer = _Tokenizer(work)
     text = tokenizer.plain.decode
 
@@ -38,9 +38,7 @@ def check(work: Work) -> list[Result]:
         split="train",
     )
     whole = [text(sft[index]["tokens"]) for index in range(len(sft))]
-    files = preference_dataset(
-        tokenizer, source="parquet", data_files=work.files("conversations"), split="train"
-    )
+    files = preference_dataset(tokenizer, source="parquet", data_files=work.files("conversations"), split="train")
     assert len(files) == len(pairs)
     sft_texts = [render(align_turns(row["messages"][:-1]) + row["messages"][-1:]) for row in work.rows("sft")]
     return [

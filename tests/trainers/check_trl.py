@@ -48,7 +48,10 @@ def check(work: Work) -> list[Result]:
             "kto",
             "KTOTrainer",
             [
-                [render(row["prompt"], generation=True) + f"{row['completion'][0]['content']}<|im_end|>\n", row["label"]]
+                [
+                    render(row["prompt"], generation=True) + f"{row['completion'][0]['content']}<|im_end|>\n",
+                    row["label"],
+                ]
                 for row in work.rows("kto")
             ],
             [[text(row["prompt_ids"] + row["completion_ids"]), row["label"]] for row in rows],

@@ -1,12 +1,13 @@
 """What every loader must give back, read from the run's own rows; and the little that the checks share.
 
-Each `check_<trainer>.py` is started by itself, with the trainer's packages on its path, and calls `main` with its checks.
+Each `check_<trainer>.py` is started by itself, with the trainer's packages on its path, and calls `main`.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.machinery
+import importlib.util
 import json
 import os
 import sys
@@ -112,13 +113,20 @@ SIDES = ("chosen", "rejected")
 
 
 def stub(*names: str) -> None:
-    """Put an empty module in the place of each that a loader imports and does not use for texts."""
+    """Put an empty module in the place of each absent one that a loader imports and does not use for texts."""
     for name in names:
-        module = types.ModuleType(name)
-        module.__getattr__ = lambda attribute: type(attribute, (), {})  # type: ignore[method-assign]
-        module.__path__ = []
-        module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
-        sys.modules[name] = module
+        if importlib.util.find_spec(name) is None:
+            module = types.ModuleType(name)
+            module.__getattr__ = _make_empty  # type: ignore[method-assign]
+            module.__path__ = []
+            module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
+            sys.modules[name] = module
+
+
+def _make_empty(name: str) -> type:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return type(name, (), {})
 
 
 def main(check: Callable[[Work], list[Result]]) -> None:

@@ -41,7 +41,7 @@ ODD_PROMPTS = {
 """Prompts whose turns do not alternate: LLaMA-Factory leaves them out where it is given them as they are."""
 
 TOOL_PROMPTS = {
-    "tool": _turns("user: What is the weather?", "assistant: weather()", "tool: 20 degrees", "user: Thanks. And now?"),
+    "tool": _turns("user: Warm?", "assistant: weather()", "tool: 20 degrees", "assistant: It is.", "user: And now?"),
 }
 """A tool's answer, which chat templates and loaders know under several names."""
 

@@ -32,8 +32,9 @@ def sample_pairs(run_dir: RunDir, limit: int = 300, seed: int = 0) -> list[dict[
     """Return up to `limit` rows of the data set's first shard, in the shard's order; the same for the same `seed`.
 
     Pairs have the columns of PAIR_COLUMNS that the data set has, and as `chosen_judgements` and `rejected_judgements`
-    what the judge said of the two completions. Rows of a task have all of its columns. The list is empty where there is no row, or where the
-    shard is damaged: the page says what it can, and whoever reads the data set itself says what is wrong with it.
+    what the judge said of the two completions. Rows of a task have all of its columns. The list is empty where there is
+    no row, or where the shard is damaged: the page says what it can, and whoever reads the data set itself says what is
+    wrong with it.
     """
     try:
         return _sample_pairs(run_dir, limit, seed)
