@@ -12,6 +12,7 @@ from synthgen.config.saved import escape_interpolations
 from synthgen.publish.card_config import public_config, public_location
 from synthgen.publish.card_numbers import make_numbers
 from synthgen.publish.card_tables import format_value
+from synthgen.publish.card_trainers import list_trainers
 from synthgen.publish.licences import check_licences
 from synthgen.publish.markup import SafeMarkdown, fence, plain
 
@@ -23,6 +24,11 @@ _ROWS = {
     "text": "a preference pair as plain strings",
     "hh": "a preference pair in the style of Anthropic's HH-RLHF",
     "ultrafeedback": "a preference pair with the columns of UltraFeedback",
+    "conversations": "a preference pair, the prompt within `chosen` and `rejected`",
+    "kto_conversations": "one completion for KTO, the prompt within `completion`",
+    "sharegpt": "a preference pair in ShareGPT's form",
+    "sharegpt_sft": "the best completion of a prompt in ShareGPT's form",
+    "ranked": "a preference pair as `context` and ranked `completions`",
 }
 
 
@@ -39,6 +45,7 @@ def make_content(report: Mapping[str, Any], config: Config, dataset: Mapping[str
         "configs": configs,
         "repo": shlex.quote(repo),
         "has_kto": any(entry["name"] == "kto" for entry in configs),
+        "trainers": list_trainers([entry["name"] for entry in configs], repo),
         "made": _made(report, config),
         "models": _models(config),
         "generators": _generators(config),

@@ -154,18 +154,25 @@ def test_verl_reads_strings_and_messages_from_the_files(run: Run) -> None:
     assert [[dict(turn) for turn in turns] for turns in messages] == [row["messages"] for row in rows_of(*run, "sft")]
 
 
-@pytest.mark.parametrize("config", ["default", "conversations", "ultrafeedback"])
-def test_trl_trains_on_whole_conversations(run: Run, tmp_path: Path, config: str) -> None:
+@pytest.mark.parametrize(
+    ("columns", "config"),
+    [
+        (ExportColumns.all, "conversations"),
+        (ExportColumns.all, "ultrafeedback"),
+        (ExportColumns.minimal, "default"),
+    ],
+)
+def test_trl_trains_on_it(tmp_path: Path, columns: ExportColumns, config: str) -> None:
+    """With all columns the default config is trained on in jobs/test_train.py."""
+    export = ExportConfig(formats=["conversations", "ultrafeedback"], columns=columns)
+    export_units(tmp_path, 1, Config(export=export), make=make_unit)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        data = datasets.load_dataset(str(run[0] / "dataset"), config, split="train")
-        roles = [{turn["role"] for turn in (row.get("prompt") or row["chosen"])} for row in data]
-        data = data.select([index for index, names in enumerate(roles) if "tool" not in names][:8])
         trainer = trl.DPOTrainer(
             model=str(ensure_tiny_model()),
             args=trl.DPOConfig(
-                output_dir=str(tmp_path),
+                output_dir=str(tmp_path / "out"),
                 max_steps=1,
                 per_device_train_batch_size=2,
                 bf16=False,
@@ -173,7 +180,7 @@ def test_trl_trains_on_whole_conversations(run: Run, tmp_path: Path, config: str
                 report_to=[],
                 save_strategy="no",
             ),
-            train_dataset=data,
+            train_dataset=datasets.load_dataset(str(tmp_path / "dataset"), config, split="train"),
         )
         assert trainer.train().training_loss == pytest.approx(0.6931, abs=1e-3)  # log 2: the model is its reference
     finally:
