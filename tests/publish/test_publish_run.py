@@ -67,7 +67,7 @@ def test_publish_run_tells_llamafactory_where_the_data_set_is(hub: HubServer, tm
     publish_run(storage, manifest, config)
     stored = json.loads(storage.read(f"dataset/{DATASET_INFO}"))
     there = json.loads(hub.read("org/pairs", DATASET_INFO))
-    assert list(there) == list(stored) == ["kto", "pairs"]
+    assert list(there) == list(stored) == ["pairs", "kto"]
     for name, entry in there.items():
         assert entry == {"hf_hub_url": "org/pairs", **{k: v for k, v in stored[name].items() if k != "script_url"}}
     card = hub.read("org/pairs", "README.md").decode()
