@@ -24,18 +24,26 @@ _ROWS = (
     ("sft", "axolotl", "SFT", "path: {repo}, name: sft, type: chat_template"),
     ("sft", "NeMo-RL", "SFT", "dataset_name: ResponseDataset, data_path: {repo}, subset: sft"),
     ("sft", "verl", "SFT", "the files sft/*.parquet of a download"),
-    ("sharegpt_sft", "torchtune", "SFT", "chat_dataset, name: sharegpt_sft, conversation_style: sharegpt"),
+    (
+        "sharegpt_sft",
+        "torchtune",
+        "SFT",
+        "chat_dataset, source: {repo}, name: sharegpt_sft, conversation_column: conversations, "
+        "conversation_style: sharegpt",
+    ),
 )
 _LLAMAFACTORY = {"sharegpt": ("DPO", "pairs"), "kto_conversations": ("KTO", "kto"), "sharegpt_sft": ("SFT", "sft")}
 """Read by way of `dataset_info.json`, which comes with `sharegpt`."""
 
 
-def list_trainers(configs: Sequence[str], repo: str) -> list[tuple[str, str, str, SafeMarkdown]]:
+def list_trainers(configs: Sequence[str], repo: str, *, on_hub: bool) -> list[tuple[str, str, str, SafeMarkdown]]:
     """Return config, trainer, method and settings for each trainer that takes one of `configs`.
 
     Args:
-        repo: the data set's id, or what stands for it.
+        repo: the data set's id or directory, or what stands for it.
+        on_hub: whether it is an id.
     """
+    directory = f"REMOTE:{repo}" if on_hub else repo
     rows = [
         (config, trainer, method, inline(settings.format(repo=repo), 500))
         for config, trainer, method, settings in _ROWS
@@ -43,7 +51,7 @@ def list_trainers(configs: Sequence[str], repo: str) -> list[tuple[str, str, str
     ]
     if "sharegpt" in configs:
         rows += [
-            (config, "LLaMA-Factory", method, inline(f"dataset_dir: REMOTE:{repo}, dataset: {name}", 500))
+            (config, "LLaMA-Factory", method, inline(f"dataset_dir: {directory}, dataset: {name}", 500))
             for config, (method, name) in _LLAMAFACTORY.items()
             if config in configs
         ]
