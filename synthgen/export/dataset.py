@@ -141,6 +141,8 @@ def export_dataset(
     result = ExportResult(counts, files, schemas, sample, dict(margins))
     if "sharegpt" in config.export.formats:
         storage.replace(f"{ROOT}/{DATASET_INFO}", make_dataset_info(result.dataset))
+    elif storage.exists(f"{ROOT}/{DATASET_INFO}"):
+        storage.delete(f"{ROOT}/{DATASET_INFO}")
     return result
 
 
