@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from exported_runs import export_units
@@ -77,12 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", choices=[[], *TRAINERS], metavar="name", help=", ".join(TRAINERS))
     parser.add_argument("--source", action="append", default=[], metavar="NAME=DIR", help="a checkout")
     parser.add_argument("--keep", type=Path, help="directory for the packages and the data set, kept")
+    parser.add_argument("--tools", action="store_true", help="prompts with a tool's turn too, which no run makes yet")
     options = parser.parse_args(arguments)
     sources = {name: Path(path).resolve() for name, _, path in (entry.partition("=") for entry in options.source)}
     with tempfile.TemporaryDirectory() as temporary:
         root = (options.keep or Path(temporary)).resolve()
         tokenizer = _make_model(root / "model")
-        datasets = {columns: _make_dataset(root / f"run-{columns.value}", columns) for columns in ExportColumns}
+        datasets = {
+            columns: _make_dataset(root / f"run-{columns.value}", columns, tools=options.tools)
+            for columns in ExportColumns
+        }
         faults = 0
         for name in options.names or TRAINERS:
             for columns, dataset in datasets.items():
@@ -107,8 +112,9 @@ def _check(name: str, root: Path, source: Path | None, dataset: Path, columns: E
         lost = result.rows - result.whole
         wrong = lost != (KNOWN.get((name, result.task), 0))
         faults += wrong
+        verdict = "WRONG" if wrong else "known" if lost else "ok"
         print(
-            f"{'WRONG' if wrong else 'ok':<6}{name} {trainer.version:<10} {result.task:<8}{result.config:<20}"
+            f"{verdict:<6}{name} {trainer.version:<10} {result.task:<8}{result.config:<20}"
             f"columns={columns.value:<8} {result.whole}/{result.rows} rows  {result.loader}"
             f"{'; ' + result.note if result.note else ''}",
             flush=True,
@@ -148,9 +154,9 @@ def _load(name: str, packages: Path, root: Path, dataset: Path, tokenizer: Path)
     return [Result(**entry) for entry in json.loads(done.stdout.strip().splitlines()[-1])]
 
 
-def _make_dataset(path: Path, columns: ExportColumns) -> Path:
+def _make_dataset(path: Path, columns: ExportColumns, *, tools: bool) -> Path:
     export = ExportConfig(test_fraction=0.25, formats=list(FORMATS), columns=columns)
-    export_units(path, 1, Config(export=export), make=make_unit)
+    export_units(path, 1, Config(export=export), make=partial(make_unit, tools=tools))
     return path / "dataset"
 
 
