@@ -1,6 +1,6 @@
 # Every target sets up what it needs; `make` alone lists them.
 #   MODEL=<catalog name, Hub id, directory, .gguf file>   what `make demo` generates and judges with (default: SmolLM2)
-#   ARGS="…"                                              more overrides for demo, more options for test, bench, chaos, lock
+#   ARGS="…"                                              more overrides for demo, more options for test, trainers, bench, chaos, lock
 #   JOBS=2                                                in how many processes `make test` runs
 #   PYTHON=/path/to/python3.11                            which interpreter .venv is made from
 
@@ -12,7 +12,7 @@ MODEL ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: help setup demo test check format bench chaos soak lock wheel clean distclean
+.PHONY: help setup demo test trainers check format bench chaos soak lock wheel clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -26,6 +26,9 @@ demo: setup ## run the whole pipeline on this machine: prompts in, preference da
 # Half of a test's time is waiting. tests/conftest.py says what has to stay in one process.
 test: setup ## run the tests, in JOBS processes
 	@$(PY) -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+trainers: setup ## load every export by the trainers' own code (installs them aside)
+	@PYTHONPATH=tests $(PY) -m trainers $(ARGS)
 
 check: setup ## lint, formatting, types; shell scripts and the Dockerfile too
 	@.venv/bin/ruff check .

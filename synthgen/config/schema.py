@@ -319,13 +319,23 @@ class ClusterConfig:
     runtime_env: dict[str, Any] = field(default_factory=dict)  # Ray runtime_env of the replicas
 
 
+class ExportColumns(str, Enum):
+    """Which columns the data set's configs have."""
+
+    all = "all"  # also ids, models, scores, tokens, source and metadata
+    minimal = "minimal"  # what trainers read: prompt, chosen, rejected; `generations` keeps all
+
+
 @dataclass
 class ExportConfig:
     """What `<run.dir>/dataset/` holds."""
 
     test_fraction: float = 0.0  # share of prompts, by prompt hash, in the test split
     shard_mib: int = 256  # rough size of a Parquet shard, MiB in memory
-    formats: list[str] = field(default_factory=list)  # optional extra exports: sft, text, hh, ultrafeedback, jsonl
+    # Further exports, by trainer in docs/training.md: sft, text, hh, ultrafeedback, conversations, kto_conversations,
+    # sharegpt, sharegpt_sft, ranked, jsonl.
+    formats: list[str] = field(default_factory=list)
+    columns: ExportColumns = ExportColumns.all  # all | minimal: prompt, chosen and rejected alone
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from synthgen.config import Config, JudgeMode, ModelConfig, SamplingConfig
+from synthgen.config import Config, ExportColumns, JudgeMode, ModelConfig, SamplingConfig
 from synthgen.config.engine_type import ENGINES
 from synthgen.config.sampling import list_sampling_problems
 from synthgen.errors import ConfigError
@@ -76,6 +76,8 @@ def _task_problems(config: Config) -> Iterator[str]:
     task = config.task
     if not task.path:
         yield "task.path is not set; give a dotted path such as task.path=distilabel.steps.tasks.ComplexityScorer"
+    if config.export.columns is not ExportColumns.all:
+        yield f"export.columns={config.export.columns.value} is for preference data, not for a task's; leave it out"
     yield from _sampling_problems("task.sampling", task.sampling, task.n, "task.n", task.model)
     yield from _model_problems("task.model", task.model)
 

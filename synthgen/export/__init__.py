@@ -16,5 +16,5 @@ __all__ = [
     "group_units",
 ]
 
-PUBLIC = ("files", "finished", "manifest", "stage", "task")
+PUBLIC = ("dataset_info", "files", "finished", "manifest", "stage", "task")
 IMPORTS = ("config", "tasks", "pairs", "ledger")

@@ -15,9 +15,10 @@ from synthgen.config import Config, ExportConfig
 from synthgen.config.stage_names import Kind
 from synthgen.errors import ConfigError
 from synthgen.export.blocks import Block, build_block, group_units
+from synthgen.export.dataset_info import DATASET_INFO, make_dataset_info
 from synthgen.export.features import dataset_configs
-from synthgen.export.files import ExportedFile
-from synthgen.export.formats import FORMATS
+from synthgen.export.files import ROOT, ExportedFile
+from synthgen.export.formats import FORMATS, select_columns
 from synthgen.export.parts import Parts
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.storage import Storage
@@ -44,7 +45,7 @@ class ExportResult:
 
     Attributes:
         counts: what became of the prompts.
-        files: all files of the data set but its card and pictures.
+        files: all files of the data set but its card, its pictures and `dataset_info.json`.
         schemas: Arrow schema by config.
         sample_pair: a row of the default config, or None where no pair was made.
         margins: number of pairs by bin of `score_margin`; bin i starts at i × MARGIN_BIN.
@@ -129,14 +130,20 @@ def export_dataset(
             shard_mib += _measure_mib(block)
             counts += block.counts
             margins.update(_count_margins(block.tables))
-            schemas = schemas or {name: table.schema for (name, _), table in block.tables.items()}
             pairs = block.tables["default", "train"]
             if sample is None and pairs.num_rows:
                 sample = pairs.slice(0, 1).to_pylist()[0]
-            parts.add(shard, block.tables)
-            del block, pairs  # or two would be in memory while the next one is awaited
+            tables = {key: select_columns(key[0], table, config.export.columns) for key, table in block.tables.items()}
+            schemas = schemas or {name: table.schema for (name, _), table in tables.items()}
+            parts.add(shard, tables)
+            del block, pairs, tables  # or two would be in memory while the next one is awaited
         files = parts.write(("default", "kto", "generations", *FORMATS))
-    return ExportResult(counts, files, schemas, sample, dict(margins))
+    result = ExportResult(counts, files, schemas, sample, dict(margins))
+    if "sharegpt" in config.export.formats:
+        storage.replace(f"{ROOT}/{DATASET_INFO}", make_dataset_info(result.dataset))
+    elif storage.exists(f"{ROOT}/{DATASET_INFO}"):
+        storage.delete(f"{ROOT}/{DATASET_INFO}")
+    return result
 
 
 def _build_blocks(

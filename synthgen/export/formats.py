@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config import Config
+from synthgen.config import Config, ExportColumns
+from synthgen.export.sharegpt import SHAREGPT_TYPE, TURN_TYPE, align_turns, name_turns
 from synthgen.export.transcripts import append_turn, render_hh, render_text
 from synthgen.pairs import UnitPairs
 from synthgen.pairs.eligibility import find_faults
@@ -25,6 +26,29 @@ def make_sft(block: UnitPairs, config: Config) -> pa.Table:
 
     The best is the best-scored of those that may be chosen (not cut off, empty or a refusal); of equals the first.
     """
+    best = _take_best(block, config)
+    names = ("prompt_id", "model", "generator", "completion_id", "score")
+    columns = {name: best[name] for name in names}
+    messages = append_turn(best["prompt"], best["text"])
+    return pa.table({"prompt_id": columns.pop("prompt_id"), "messages": messages, **columns})
+
+
+def make_sharegpt_sft(block: UnitPairs, config: Config) -> pa.Table:
+    """Return the rows of `sft` in ShareGPT's form: prompt_id, conversations (turns of `from` and `value` that
+    alternate: see `align_turns`), score."""
+    best = _take_best(block, config)
+    whole: list[Any] = append_turn(_align(best["prompt"]), best["text"]).to_pylist()
+    return pa.table(
+        {
+            "prompt_id": best["prompt_id"],
+            "conversations": pa.array([name_turns(messages) for messages in whole], SHAREGPT_TYPE),
+            "score": best["score"],
+        }
+    )
+
+
+def _take_best(block: UnitPairs, config: Config) -> pa.Table:
+    """The rows of `generations` that `make_sft` describes."""
     table = block.generations
     score = table["score"].to_numpy()
     usable = (find_faults(table, config.pairs.drop_refusals) < 0) & ~np.isnan(score)
@@ -32,11 +56,7 @@ def make_sft(block: UnitPairs, config: Config) -> pa.Table:
     prompt = pc.rank(table["prompt_id"], tiebreaker="min").to_numpy()[rows]
     order = rows[np.lexsort((rows, -score[rows], prompt))]
     first = np.flatnonzero(np.diff(np.sort(prompt), prepend=0))
-    best = table.take(pa.array(order[first]))
-    names = ("prompt_id", "model", "generator", "completion_id", "score")
-    columns = {name: best[name] for name in names}
-    messages = append_turn(best["prompt"], best["text"])
-    return pa.table({"prompt_id": columns.pop("prompt_id"), "messages": messages, **columns})
+    return table.take(pa.array(order[first]))
 
 
 def make_text(block: UnitPairs, config: Config) -> pa.Table:
@@ -71,15 +91,82 @@ def make_hh(block: UnitPairs, config: Config) -> pa.Table:
 
 
 def make_ultrafeedback(block: UnitPairs, config: Config) -> pa.Table:
-    """Return the pairs in the columns of argilla/ultrafeedback-binarized-preferences-cleaned: source, prompt (text),
-    chosen and rejected (messages with the prompt), and the rating and model of each."""
+    """Return the pairs in the columns of argilla/ultrafeedback-binarized-preferences-cleaned: source, instruction (the
+    prompt as text), chosen and rejected (messages with the prompt), and the rating and model of each.
+
+    The text is not called `prompt` as it is there: TRL 1.16 takes `prompt` for the one of `chosen` and `rejected`, and
+    stops at a text beside messages.
+    """
     pairs = block.pairs
-    columns: dict[str, Any] = {"source": pairs["source"], "prompt": _render(pairs, render_text)}
+    columns: dict[str, Any] = {"source": pairs["source"], "instruction": _render(pairs, render_text)}
     for side in ("chosen", "rejected"):
         columns[side] = append_turn(pairs["prompt"], _read_answers(pairs[side]))
         columns[f"{side}-rating"] = pairs[f"{side}_score"]
         columns[f"{side}-model"] = pairs[f"{side}_model"]
     return pa.table(columns)
+
+
+def make_conversations(block: UnitPairs, config: Config) -> pa.Table:
+    """Return the pairs as two whole conversations each: prompt_id, chosen, rejected (prompt and completion), both
+    scores. The form of trainers that take all turns of `chosen` but the last one for the prompt."""
+    pairs = block.pairs
+    return pa.table(
+        {
+            "prompt_id": pairs["prompt_id"],
+            **{side: append_turn(pairs["prompt"], _read_answers(pairs[side])) for side in ("chosen", "rejected")},
+            **{name: pairs[name] for name in ("chosen_score", "rejected_score")},
+        }
+    )
+
+
+def make_kto_conversations(block: UnitPairs, config: Config) -> pa.Table:
+    """Return the KTO rows as whole conversations: prompt_id, completion (prompt and completion, in turns that
+    alternate: see `align_turns`), label, score."""
+    kto = block.kto
+    whole = append_turn(_align(kto["prompt"]), _read_answers(kto["completion"]))
+    return pa.table({"prompt_id": kto["prompt_id"], "completion": whole, "label": kto["label"], "score": kto["score"]})
+
+
+def make_sharegpt(block: UnitPairs, config: Config) -> pa.Table:
+    """Return the pairs in ShareGPT's form: prompt_id, conversations (turns of `from` and `value`), chosen, rejected
+    (one turn each), both scores. Turns alternate (see `align_turns`)."""
+    pairs = block.pairs
+    prompts: list[Any] = pairs["prompt"].to_pylist()
+    sides = {}
+    for side in ("chosen", "rejected"):
+        texts = _read_answers(pairs[side]).combine_chunks()
+        names = pa.repeat(pa.scalar("gpt", pa.string()), len(texts))
+        sides[side] = pa.StructArray.from_arrays([names, texts], fields=list(TURN_TYPE))
+    return pa.table(
+        {
+            "prompt_id": pairs["prompt_id"],
+            "conversations": pa.array([name_turns(align_turns(messages)) for messages in prompts], SHAREGPT_TYPE),
+            **sides,
+            **{name: pairs[name] for name in ("chosen_score", "rejected_score")},
+        }
+    )
+
+
+def make_ranked(block: UnitPairs, config: Config) -> pa.Table:
+    """Return the pairs as NeMo-RL's preference data: prompt_id, context (messages), completions (two of rank and
+    completion; rank 0 is the better one)."""
+    pairs = block.pairs
+    sides = [pairs[side].combine_chunks().cast(MESSAGES_TYPE) for side in ("chosen", "rejected")]
+    ranks = [pa.repeat(pa.scalar(rank, pa.int64()), pairs.num_rows) for rank in range(2)]
+    entries = [
+        pa.StructArray.from_arrays([rank, side], names=["rank", "completion"])
+        for rank, side in zip(ranks, sides, strict=True)
+    ]
+    order = np.arange(2 * pairs.num_rows).reshape(2, -1).T.ravel()  # row i: its better entry, then its worse one
+    offsets = pa.array(np.arange(pairs.num_rows + 1) * 2, pa.int32())
+    flat = pa.concat_arrays(entries).take(pa.array(order))
+    return pa.table(
+        {
+            "prompt_id": pairs["prompt_id"],
+            "context": pairs["prompt"],
+            "completions": pa.ListArray.from_arrays(offsets, flat),
+        }
+    )
 
 
 def make_jsonl(block: UnitPairs, config: Config) -> pa.Table:
@@ -101,14 +188,45 @@ FORMATS: dict[str, Callable[[UnitPairs, Config], pa.Table]] = {
     "text": make_text,
     "hh": make_hh,
     "ultrafeedback": make_ultrafeedback,
+    "conversations": make_conversations,
+    "kto_conversations": make_kto_conversations,
+    "sharegpt": make_sharegpt,
+    "sharegpt_sft": make_sharegpt_sft,
+    "ranked": make_ranked,
     "jsonl": make_jsonl,
 }
 """Export by the name in `export.formats`, which is also its config and its directory."""
+
+MINIMAL = {
+    "default": ("prompt", "chosen", "rejected"),
+    "kto": ("prompt", "completion", "label"),
+    "sft": ("messages",),
+    "text": ("prompt", "chosen", "rejected"),
+    "ultrafeedback": ("instruction", "chosen", "rejected"),
+    "conversations": ("chosen", "rejected"),
+    "kto_conversations": ("completion", "label"),
+    "sharegpt": ("conversations", "chosen", "rejected"),
+    "sharegpt_sft": ("conversations",),
+    "ranked": ("context", "completions"),
+}
+"""What `export.columns=minimal` leaves of each config; one that is not here keeps all: it has no others (hh, jsonl), or
+is no trainer's but the record of the run (generations)."""
+
+
+def select_columns(config: str, table: pa.Table, columns: ExportColumns) -> pa.Table:
+    """Return a config's table with the columns that `export.columns` asks for."""
+    wanted = MINIMAL.get(config)
+    return table if columns is ExportColumns.all or wanted is None else table.select(list(wanted))
 
 
 def _render(pairs: pa.Table, render: Callable[[Any], str]) -> pa.Array:
     prompts: list[Any] = pairs["prompt"].to_pylist()
     return pa.array([render(messages) for messages in prompts], pa.string())
+
+
+def _align(prompts: pa.ChunkedArray) -> pa.ChunkedArray:
+    listed: list[Any] = prompts.to_pylist()
+    return pa.chunked_array([pa.array([align_turns(messages) for messages in listed], MESSAGES_TYPE)])
 
 
 def _render_answers(turns: pa.ChunkedArray) -> pa.Array:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from synthgen.errors import ConfigError
 from synthgen.export.files import CARD, ROOT, is_owned
-from synthgen.export.manifest import MANIFEST_NAME, Manifest, describe_files, identify_files
+from synthgen.export.manifest import MANIFEST_NAME, Manifest, describe_files, identify_files, read_manifest
 from synthgen.ledger.directories import BEFORE
 from synthgen.ledger.storage import LocalStorage, Storage
 
@@ -38,8 +39,10 @@ def commit_export(
     report: Mapping[str, Any],
 ) -> Manifest:
     """Let the staged files take the place of `dataset/`, with their manifest, and return that. See `Manifest` for the
-    arguments. Files of other kinds than synthgen writes (a LICENSE, notes) stay."""
+    arguments. Files of other kinds than synthgen writes (a LICENSE, notes) stay, and so does a `dataset_info.json` that
+    is the user's."""
     assert staged.root is not None
+    replaced = _list_earlier(storage)
     source = staged.root / ROOT
     files = describe_files(source)
     manifest = Manifest(
@@ -52,7 +55,7 @@ def commit_export(
         report=dict(report),
     )
     staged.replace(f"{ROOT}/{MANIFEST_NAME}", manifest.dump())
-    storage.replace_directory(ROOT, source, last=(CARD, MANIFEST_NAME), keep=_is_foreign)
+    storage.replace_directory(ROOT, source, last=(CARD, MANIFEST_NAME), keep=lambda path: _is_foreign(path, replaced))
     return manifest
 
 
@@ -70,5 +73,14 @@ def clear_left_over(storage: Storage) -> None:
             shutil.rmtree(left_over, ignore_errors=True)
 
 
-def _is_foreign(path: str) -> bool:
-    return not is_owned(path) and path != MANIFEST_NAME
+def _list_earlier(storage: Storage) -> frozenset[str]:
+    """The paths of the data set that is there, as its manifest has them; empty where that is damaged or missing."""
+    try:
+        manifest = read_manifest(storage)
+    except ConfigError:
+        return frozenset()
+    return frozenset(file.path for file in manifest.files) if manifest else frozenset()
+
+
+def _is_foreign(path: str, earlier: Collection[str]) -> bool:
+    return not is_owned(path) and path != MANIFEST_NAME and path not in earlier

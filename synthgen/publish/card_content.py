@@ -7,23 +7,33 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from synthgen.config import Config, JudgeLayout, ModelConfig, SamplingConfig
+from synthgen.config import Config, ExportColumns, JudgeLayout, ModelConfig, SamplingConfig
 from synthgen.config.saved import escape_interpolations
 from synthgen.publish.card_config import public_config, public_location
 from synthgen.publish.card_numbers import make_numbers
 from synthgen.publish.card_tables import format_value
+from synthgen.publish.card_trainers import list_trainers
 from synthgen.publish.licences import check_licences
 from synthgen.publish.markup import SafeMarkdown, fence, plain
 
 _ROWS = {
-    "default": "a preference pair for DPO: `prompt`, `chosen`, `rejected`, models, scores, margin, token counts",
-    "kto": "one completion for KTO: `prompt`, `completion`, `label`, score",
+    "default": "a preference pair for DPO: `prompt`, `chosen`, `rejected`",
+    "kto": "one completion for KTO: `prompt`, `completion`, `label`",
     "generations": "one completion with all of its judgements, paired or not",
     "sft": "the best completion of a prompt",
     "text": "a preference pair as plain strings",
     "hh": "a preference pair in the style of Anthropic's HH-RLHF",
     "ultrafeedback": "a preference pair with the columns of UltraFeedback",
+    "conversations": "a preference pair, the prompt within `chosen` and `rejected`",
+    "kto_conversations": "one completion for KTO, the prompt within `completion`",
+    "sharegpt": "a preference pair in ShareGPT's form",
+    "sharegpt_sft": "the best completion of a prompt in ShareGPT's form",
+    "ranked": "a preference pair as `context` and ranked `completions`",
 }
+
+
+_MORE = {"default": ", models, scores, margin, token counts", "kto": ", score"}
+"""What these have besides where `export.columns` leaves it."""
 
 
 def make_content(report: Mapping[str, Any], config: Config, dataset: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +41,7 @@ def make_content(report: Mapping[str, Any], config: Config, dataset: Mapping[str
     licences = check_licences(config)
     made = (report.get("pairs") or {}).get("made")
     repo = plain(config.publish.repo_id, 100) if config.publish.repo_id else "PATH_OR_REPO"
-    configs = _configs(dataset, repo)
+    configs = _configs(dataset, repo, _MORE if config.export.columns is ExportColumns.all else {})
     return {
         "title": repo.rpartition("/")[2] if config.publish.repo_id else "Preference data",
         "summary": _summary(made, config),
@@ -39,6 +49,7 @@ def make_content(report: Mapping[str, Any], config: Config, dataset: Mapping[str
         "configs": configs,
         "repo": shlex.quote(repo),
         "has_kto": any(entry["name"] == "kto" for entry in configs),
+        "trainers": list_trainers([entry["name"] for entry in configs], repo, on_hub=bool(config.publish.repo_id)),
         "made": _made(report, config),
         "models": _models(config),
         "generators": _generators(config),
@@ -68,7 +79,7 @@ def _caution(config: Config) -> str:
     return "The text is written and rated by language models, not by people."
 
 
-def _configs(dataset: Mapping[str, Any], repo: str) -> list[dict[str, Any]]:
+def _configs(dataset: Mapping[str, Any], repo: str, more: Mapping[str, str]) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, int]] = {}
     for info in dataset.get("dataset_info") or []:
         splits = info.get("splits") or []
@@ -81,7 +92,7 @@ def _configs(dataset: Mapping[str, Any], repo: str) -> list[dict[str, Any]]:
         described = [
             f"{split} ({count:,} rows)" if isinstance(count, int) else split for split, count in splits.items()
         ]
-        row = SafeMarkdown(_ROWS[name]) if name in _ROWS else ""
+        row = SafeMarkdown(_ROWS[name] + more.get(name, "")) if name in _ROWS else ""
         call = f"load_dataset({json.dumps(repo)}{extra})"
         found.append({"name": name, "call": call, "cells": (name, row, ", ".join(described))})
     return found

@@ -12,6 +12,7 @@ from typing import Any
 
 from synthgen.config import Config, PublishConfig
 from synthgen.errors import ConfigError
+from synthgen.export.dataset_info import DATASET_INFO, make_dataset_info
 from synthgen.export.files import CARD, ROOT
 from synthgen.export.manifest import Manifest, check_files, read_manifest
 from synthgen.ledger.storage import Storage
@@ -71,8 +72,10 @@ def publish_run(storage: Storage, manifest: Manifest, config: Config) -> Publish
         raise ConfigError(f"{storage.url}/{ROOT} was exported again while it was read; start the same command again")
     check_files(f"{storage.url}/{ROOT}", manifest, found)
     make = make_task_card if config.pipeline == "task" else make_card
-    card = make(manifest.report, config, manifest.dataset)
-    return publish_dataset(storage, config.publish, manifest.report, card=card)
+    replaced = {CARD: make(manifest.report, config, manifest.dataset).encode()}
+    if config.publish.repo_id and DATASET_INFO in {file.path for file in manifest.files}:
+        replaced[DATASET_INFO] = make_dataset_info(manifest.dataset, config.publish.repo_id)
+    return publish_dataset(storage, config.publish, manifest.report, replaced=replaced)
 
 
 def publish_dataset(
@@ -80,7 +83,7 @@ def publish_dataset(
     config: PublishConfig,
     report: Mapping[str, Any],
     *,
-    card: str | None = None,
+    replaced: Mapping[str, bytes] | None = None,
     prefix: str = ROOT,
 ) -> PublishResult:
     """Publish the data set below the directory `prefix` of `storage` and return what that took.
@@ -89,7 +92,7 @@ def publish_dataset(
 
     Args:
         report: the run's report.json; a run that is not complete is refused.
-        card: text that takes the place of the stored README.md.
+        replaced: files by path that take the place of stored ones (a card made anew).
 
     Raises:
         ConfigError: the run is not complete, or the target, the token or its rights are wrong.
@@ -101,9 +104,9 @@ def publish_dataset(
         raise ConfigError(
             f"publish needs one of publish.repo_id=<org>/<name> and publish.to_dir=<path or URL>; {given}"
         )
-    files = scan_dataset(storage, prefix, {CARD: card.encode()} if card is not None else None)
-    if card is None:
-        card = storage.read(f"{prefix}/{CARD}").decode("utf-8", "replace")
+    files = scan_dataset(storage, prefix, replaced)
+    text = (replaced or {}).get(CARD) or storage.read(f"{prefix}/{CARD}")
+    card = text.decode("utf-8", "replace")
     if config.dry_run:
         target = config.to_dir or f"datasets/{config.repo_id}"
         return PublishResult(target, True, tuple(files), card, tag=config.tag)

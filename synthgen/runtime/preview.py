@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from synthgen.config import Config
+from synthgen.config import Config, ExportColumns
 from synthgen.errors import RunFailedError
 from synthgen.ledger.run_dir import PROMPTS, RunDir
 from synthgen.ledger.storage import open_storage
@@ -53,7 +53,7 @@ def make_preview(config: Config, *, quiet: bool = False) -> Preview:
             prompts=replace(config.prompts, limit=limit),
             run=replace(config.run, dir=directory, unit_size=min(config.run.unit_size, limit)),
             judge=replace(config.judge, canary_fraction=0.0),
-            export=replace(config.export, test_fraction=0.0, formats=[]),
+            export=replace(config.export, test_fraction=0.0, formats=[], columns=ExportColumns.all),
         )
         report = run(small, quiet=quiet)
         prompts = list(_read_prompts(RunDir(directory)))

@@ -92,6 +92,10 @@ def test_model_composes_as_generator_and_as_judge(name: str) -> None:
         ([*ECHO, "run.seed=[1"], "no viable alternative"),
         (["pipeline=task"], "model@task.model is not chosen; give one of: "),
         (["pipeline=task", "model@task.model=echo"], "task.path is not set; give a dotted path such as"),
+        (
+            ["pipeline=task", "model@task.model=echo", "task.path=a.B", "export.columns=minimal"],
+            "export.columns=minimal is for preference data, not for a task's; leave it out",
+        ),
         ([*ECHO, "pipeline=task", "task.path=a.b"], "task.model is not chosen; give model@task.model=<name>"),
     ],
 )

@@ -17,7 +17,7 @@ from exported_runs import export_units, make_unit, rows_of
 
 from synthgen.config import Config, ExportConfig
 from synthgen.errors import ConfigError
-from synthgen.export import dataset_configs, group_units
+from synthgen.export import dataset_configs, formats, group_units
 from synthgen.export.parquet import ParquetFile
 from synthgen.export.parts import _Part
 from synthgen.export.stage import clear_left_over
@@ -27,7 +27,7 @@ from synthgen.records import KTO_SCHEMA, PAIRS_SCHEMA, SCORED_GENERATIONS_SCHEMA
 
 CONFIGS = {"default": PAIRS_SCHEMA, "kto": KTO_SCHEMA, "generations": SCORED_GENERATIONS_SCHEMA}
 LIMITS = resource.getrlimit(resource.RLIMIT_NOFILE)
-FORMATS = ["sft", "text", "hh", "ultrafeedback", "jsonl"]
+FORMATS = list(formats.FORMATS)
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def test_export_loads_with_datasets_in_every_config_and_split(tmp_path: Path) ->
     result = export_units(tmp_path, 4, config)
     assert result.counts.prompts == 32
     assert {name: schema for name, schema in result.schemas.items() if name in CONFIGS} == CONFIGS
-    for name in ("default", "kto", "generations", "sft", "text", "hh", "ultrafeedback"):
+    for name in (*CONFIGS, *(name for name in FORMATS if name != "jsonl")):
         loaded = datasets.load_dataset(str(tmp_path / "dataset"), name)
         assert set(loaded) == {"train", "test"}
         for split, table in loaded.items():

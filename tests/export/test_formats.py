@@ -74,7 +74,7 @@ def test_hh_gives_trl_the_prompt_and_both_answers_back(run: Run) -> None:
 
 def test_ultrafeedback_has_argilla_s_columns(run: Run) -> None:
     _, rows = run
-    columns = "source prompt chosen chosen-rating chosen-model rejected rejected-rating rejected-model"
+    columns = "source instruction chosen chosen-rating chosen-model rejected rejected-rating rejected-model"
     assert list(rows["ultrafeedback"][0]) == columns.split()
     for row, pair in zip(rows["ultrafeedback"], rows["default"], strict=True):
         for side in ("chosen", "rejected"):

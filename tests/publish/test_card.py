@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from markdown_it.token import Token
 from test_markup import TEXTS, is_shown, parse
 
-from synthgen.config import AspectConfig, Config, GeneratorConfig, JudgeLayout, ModelConfig
+from synthgen.config import AspectConfig, Config, ExportColumns, GeneratorConfig, JudgeLayout, ModelConfig
 from synthgen.config.compose import compose_config
 from synthgen.publish.card import make_card, read_card_dataset
 from synthgen.publish.card_config import public_config, public_location
@@ -106,6 +106,23 @@ def test_card_metadata_are_what_the_hub_reads() -> None:
         **DATASET,
     }
     assert DatasetCard(make_card(make_report(), config, DATASET)).data.license == ["llama3.1", "other"]
+
+
+def test_card_says_what_minimal_columns_and_a_directory_hold() -> None:
+    config = make_config()
+    config.export.columns = ExportColumns.minimal
+    config.publish.repo_id = None
+    configs = [{"config_name": name, "data_files": []} for name in ("default", "sharegpt", "ranked", "own")]
+    _, body = split_card(make_card(make_report(), config, {"configs": configs}))
+    for expected in (
+        "| default | a preference pair for DPO: `prompt`, `chosen`, `rejected` |",
+        "| default | TRL | DPO, reward | dataset_name: PATH_OR_REPO |",
+        "| sharegpt | LLaMA-Factory | DPO | dataset_dir: PATH_OR_REPO, dataset: pairs |",
+        "| ranked | NeMo-RL | DPO, reward | dataset_name: PreferenceDataset, data_path: PATH_OR_REPO, subset: ranked |",
+    ):
+        assert expected in body
+    assert "token counts" not in body
+    assert "torchtune" not in body
 
 
 def test_card_says_how_it_was_made_and_the_numbers() -> None:

@@ -86,10 +86,10 @@ def test_publish_of_grown_export_sends_less_than_a_fifth(hub: HubServer, tmp_pat
     card = (tmp_path / "dataset/README.md").read_text()
     tagged = card.replace("---\n", "---\ntags: [synthgen]\n", 1)
     storage = LocalStorage(tmp_path)
-    publish_dataset(storage, PublishConfig(repo_id=REPO), REPORT, card=tagged)
+    publish_dataset(storage, PublishConfig(repo_id=REPO), REPORT, replaced={"README.md": tagged.encode()})
     first = hub.received_bytes
     export_units(tmp_path, 26, config, make=make)
-    publish_dataset(storage, PublishConfig(repo_id=REPO), REPORT, card=tagged)
+    publish_dataset(storage, PublishConfig(repo_id=REPO), REPORT, replaced={"README.md": tagged.encode()})
     assert {p: d for p, d in remote_files(hub).items() if p != "README.md"} == {
         p: d for p, d in read_dataset(storage).items() if p != "README.md"
     }
@@ -123,7 +123,7 @@ def test_publish_to_a_branch_leaves_main_alone(hub: HubServer, tmp_path: Path) -
 def test_publish_with_a_card_replaces_the_stored_one(hub: HubServer, tmp_path: Path) -> None:
     storage = write_dataset(tmp_path)
     card = CARD + "\nMore.\n"
-    publish_dataset(storage, PublishConfig(repo_id=REPO), REPORT, card=card)
+    publish_dataset(storage, PublishConfig(repo_id=REPO), REPORT, replaced={"README.md": card.encode()})
     assert hub.read(REPO, "README.md") == card.encode()
 
 

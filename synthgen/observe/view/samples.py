@@ -31,9 +31,10 @@ TASK_COLUMNS = frozenset(
 def sample_pairs(run_dir: RunDir, limit: int = 300, seed: int = 0) -> list[dict[str, Any]]:
     """Return up to `limit` rows of the data set's first shard, in the shard's order; the same for the same `seed`.
 
-    Pairs have the columns of PAIR_COLUMNS, and as `chosen_judgements` and `rejected_judgements` what the judge said of
-    the two completions. Rows of a task have all of its columns. The list is empty where there is no row, or where the
-    shard is damaged: the page says what it can, and whoever reads the data set itself says what is wrong with it.
+    Pairs have the columns of PAIR_COLUMNS that the data set has, and as `chosen_judgements` and `rejected_judgements`
+    what the judge said of the two completions. Rows of a task have all of its columns. The list is empty where there is
+    no row, or where the shard is damaged: the page says what it can, and whoever reads the data set itself says what is
+    wrong with it.
     """
     try:
         return _sample_pairs(run_dir, limit, seed)
@@ -55,7 +56,8 @@ def _sample_pairs(run_dir: RunDir, limit: int, seed: int) -> list[dict[str, Any]
             pairs = [row for table in _take(shard, wanted) for row in table.to_pylist()]
             # Shards are cut by prompts: the completions of a shard's pairs are in the shard of the same name.
             generations = GENERATIONS + path.removeprefix(DATA)
-            if run_dir.storage.exists(generations):
+            named = "chosen_completion_id" in shard.schema_arrow.names  # not with export.columns=minimal
+            if named and run_dir.storage.exists(generations):
                 _add_judgements(_open(run_dir, generations), pairs)
             return pairs
     return []

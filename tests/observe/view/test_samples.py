@@ -20,6 +20,21 @@ def test_sample_pairs_joins_what_the_judge_said(run_dir: RunDir, pairs: list[dic
             )
 
 
+def test_sample_pairs_of_minimal_columns_have_the_texts_alone(run_dir: RunDir, pairs: list[dict[str, Any]]) -> None:
+    names = ["prompt", "chosen", "rejected"]
+    for path in run_dir.storage.list("dataset/data"):
+        sink = pa.BufferOutputStream()
+        pq.write_table(pq.read_table(pa.BufferReader(run_dir.storage.read(path))).select(names), sink)
+        run_dir.storage.replace(path, sink.getvalue().to_pybytes())
+    found = sample_pairs(run_dir, limit=100)
+    assert [list(pair) for pair in found] == [names] * len(pairs)
+    sample = make_sample(found[0])
+    assert [completion["text"] for completion in sample["completions"]] == [
+        pairs[0][side][0]["content"] for side in ("chosen", "rejected")
+    ]
+    assert sample["margin"] is None
+
+
 def test_sample_pairs_draws_the_same_rows_for_the_same_seed(run_dir: RunDir) -> None:
     first, again, other = (sample_pairs(run_dir, limit=9, seed=seed) for seed in (1, 1, 2))
     assert first == again
