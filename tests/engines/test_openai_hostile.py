@@ -72,6 +72,12 @@ class Case:
     tries: int = 2
     once: str = ""
 
+    def longest_wait_s(self, *, always: bool) -> float:
+        """Return what the tries may wait, all samples together: half a second, then a second, and a fifth more."""
+        if self.tries != AGAIN and not isinstance(self.reply, Broken):
+            return 0.0
+        return 1.2 * 2 * (0.5 + 1.0) if always else 1.2 * 2 * 0.5
+
 
 AGAIN = 2 * (1 + RETRIES)
 CASES = [
@@ -172,6 +178,12 @@ class Server(Endpoint):
         self.case = case
         self.always = always
         self.hostile = 0
+        self.clock = Clock()
+
+    @property
+    def waited_s(self) -> float:
+        """How long was waited between tries, all samples together."""
+        return sum(self.clock.slept)
 
     def reply(self, _: int, body: dict[str, Any]) -> Reply | Broken:
         if HOSTILE not in str(body["messages"]):
@@ -214,6 +226,7 @@ async def run_unit(directory: Path, server: Server, stage: LLMStage) -> tuple[pa
     files = StageFiles(stage, "stages/tested-0", {name: inputs[name] for name in stage.inputs})
     replica = Replica(run_dir, stage.model, {stage.name: files}, None, "r")
     clock = Clock()
+    server.clock = clock
     replica._engine = OpenAIEngine(stage.model, clock, clock.sleep)
     await replica.start()
     try:
@@ -249,6 +262,7 @@ async def test_generator_keeps_what_is_paid_for(tmp_path: Path, case: Case, alwa
     else:
         assert sorted(errors[2:4], key=str) == sorted([case.once or None, None], key=str)
         assert server.hostile <= 4
+    assert server.waited_s <= case.longest_wait_s(always=always)
     assert len(server.bodies) == server.hostile + 4  # no plain sample is asked for twice
     assert all(text is None or text for text in table["text"].to_pylist())
     billed = counts.billed_input_tokens + counts.billed_output_tokens
@@ -274,6 +288,7 @@ async def test_judge_keeps_what_is_paid_for(tmp_path: Path, case: Case, always: 
         assert (rows[1]["status"], rows[1]["error"]) == ("error", expected)
     else:
         assert rows[1]["status"] == "ok"
+    assert server.waited_s <= case.longest_wait_s(always=always)
     assert len(server.bodies) == server.hostile + 2
 
 
