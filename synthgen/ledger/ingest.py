@@ -216,8 +216,6 @@ class _Reading:
         if missing and self._config.prompts.removed is RemovedPrompts.refuse:
             self._refuse(missing)
         units = [self._units[unit] for unit in range(len(self._units))]
-        if not units:
-            raise ConfigError(f"prompts.path={self._config.prompts.path} holds no usable prompt")
         return Manifest(
             fingerprint,
             [unit.rows for unit in units],
