@@ -41,7 +41,7 @@ def read_ledger(config: Config) -> dict[str, StageLedger]:
     """
     run_dir = RunDir(config.run.dir, min(config.storage.retry_s, FIRST_CONTACT_S))
     stages = resolve_flow(load_flow(config))
-    survey = survey_prompts(run_dir, config, PromptSource(config.prompts).fingerprint())
+    survey = survey_prompts(run_dir, config)
     if survey is not None:
         prompts, sample = survey.ledger, survey.sample
     else:
@@ -191,10 +191,11 @@ def _sample_source(config: Config) -> tuple[pa.Table, int | None]:
     with contextlib.closing(source.tables(rows_per_table=size)) as tables:  # type: ignore[type-var]
         table = next(tables, None)
     if table is None:
-        raise ConfigError(f"prompts.path={config.prompts.path} holds no usable prompt")
+        raise ConfigError(f"prompts.path={source.path} holds no usable prompt")
     if table.num_rows < size or limit == size:
         return table, table.num_rows
-    counted = _count_rows(Path(config.prompts.path))
+    path = config.prompts.path
+    counted = _count_rows(Path(path)) if isinstance(path, str) else None
     return table, min(counted, limit) if counted and limit else counted or limit
 
 
