@@ -67,7 +67,7 @@ class FileSource:
         try:
             read: Reader = READERS.load(data_suffix(self.path), "suffix")
             yield from read(self.path, self.name)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise ConfigError(f"{self.path} cannot be read: {first_line(error)}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -11,6 +12,7 @@ from synthgen.errors import ConfigError
 from synthgen.prompts.messages import ROLE_KEYS
 from synthgen.prompts.rows import BadRow, Row, clip
 
+_SPACE = re.compile(r"[ \t\r\n]*")
 Open = Callable[[Path], IO[bytes]]
 
 
@@ -38,11 +40,12 @@ def read_document(path: Path, name: str, open_file: Open) -> Iterator[Row | BadR
     with open_file(path) as file:
         content = file.read()
     try:
-        value = _loads(content)
+        values = _load_all(content.decode())
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is malformed JSON: {error}") from error
+    value = values[0] if len(values) == 1 else values
     rows = _list_rows(value) if isinstance(value, dict) else [value] if isinstance(value, str) else value
     if not isinstance(rows, list):
         raise ConfigError(f"{path} must hold a list of objects, or an object with such a list under `data`")
@@ -88,6 +91,18 @@ def _parse_line(line: bytes, name: str, index: int) -> Row | BadRow:
 
 def _loads(data: bytes) -> Any:
     return json.loads(data.decode(), object_pairs_hook=_make_object)
+
+
+def _load_all(text: str) -> list[Any]:
+    """The JSON values of a text; mostly one, but some tools write one after another, each over several lines."""
+    decoder = json.JSONDecoder(object_pairs_hook=_make_object)
+    values: list[Any] = []
+    start = _SPACE.match(text).end()  # type: ignore[union-attr]
+    while start < len(text) or not values:
+        value, end = decoder.raw_decode(text, start)
+        values.append(value)
+        start = _SPACE.match(text, end).end()  # type: ignore[union-attr]
+    return values
 
 
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

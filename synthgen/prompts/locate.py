@@ -123,6 +123,11 @@ def _locate_glob(path: Path, given: str, key: str) -> Located:
 def _locate_in_directory(path: Path, given: str, config: PromptsConfig, key: str, rules: int) -> Located:
     if any((path / marker).is_file() for marker in SAVED_MARKERS):
         return Located([SavedSource(path, config.split)])
+    saved = {folder.name: folder for folder in path.iterdir() if (folder / SAVED_MARKERS[0]).is_file()}
+    if saved:  # splits that were saved one by one
+        if config.split not in saved:
+            raise ConfigError(f"prompts.split={config.split}: {given} has the splits {', '.join(sorted(saved))}")
+        return Located([SavedSource(saved[config.split], config.split)])
     if rules >= 1 and is_clone(path):
         return Located(locate_clone(path, config.config, config.split))
     found = [
