@@ -70,10 +70,11 @@ def _holds_message_text(
     source: RowSource, sample: Sequence[Mapping[str, Any]], column: str, note: Callable[[str], None]
 ) -> bool:
     """Whether the values of a column are message lists written as text, all of them."""
-    parsed = [parse_messages(value) is not None for value in _iterate_filled(sample, column)]
+    parsed = [parse_messages(value) for value in _iterate_filled(sample, column)]
     if not any(parsed):
         return False
-    if all(parsed) and all(parse_messages(value) for value in _iterate_filled(_iterate_values(source), column)):
+    rest = _iterate_filled(_iterate_values(source), column)
+    if None not in parsed and all(parse_messages(value) is not None for value in rest):
         note(f"{source.name}: the column {column} holds message lists written as text, and is read as messages")
         return True
     note(

@@ -126,7 +126,7 @@ def read_conversation(row: Mapping[str, Any], columns: Columns) -> Conversation:
     rest = {name: other for name, other in row.items() if name not in used}
     if answer is not None:
         rest.setdefault("reference" if columns.last_turn else "last_turn", answer)
-    if isinstance(value, list) and len(list_texts(value) or ()) > 1:
+    if isinstance(value, list) and len(value) > 1 and list_texts(value):
         rest[columns.prompt] = value  # only the first turn was taken
     return Conversation(messages, reference, _dump_metadata(rest), answer is not None and not columns.last_turn)
 
@@ -151,7 +151,7 @@ def read_prompt(row: Mapping[str, Any], columns: Columns) -> Any:
         hint = f" (it has {others[0]})" if others else ""
         raise UnusableRowError("missing_column", f"no column {columns.prompt}{hint}")
     value = get_column(row, columns.prompt)
-    return (parse_messages(value) or value) if columns.as_text else value
+    return parse_messages(value) if columns.as_text else value
 
 
 def has_column(row: Mapping[str, Any], name: str) -> bool:
@@ -178,6 +178,8 @@ _MEDIA = {"<image>": ("image", "images"), "<video>": ("video", "videos"), "<audi
 
 
 def _refuse_media(row: Mapping[str, Any], messages: Sequence[Message]) -> None:
+    if not any(mark in turn["content"] for turn in messages for mark in _MEDIA):
+        return
     for mark, names in _MEDIA.items():
         name = next((name for name in names if row.get(name)), None)
         if name is not None and any(mark in turn["content"] for turn in messages):

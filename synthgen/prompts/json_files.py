@@ -90,16 +90,15 @@ def _parse_line(line: bytes, name: str, index: int) -> Row | BadRow:
 
 
 def _loads(data: bytes) -> Any:
-    return json.loads(data.decode(), object_pairs_hook=_make_object)
+    return _DECODER.decode(data.decode())
 
 
 def _load_all(text: str) -> list[Any]:
     """The JSON values of a text; mostly one, but some tools write one after another, each over several lines."""
-    decoder = json.JSONDecoder(object_pairs_hook=_make_object)
     values: list[Any] = []
     start = _SPACE.match(text).end()  # type: ignore[union-attr]
     while start < len(text) or not values:
-        value, end = decoder.raw_decode(text, start)
+        value, end = _DECODER.raw_decode(text, start)
         values.append(value)
         start = _SPACE.match(text, end).end()  # type: ignore[union-attr]
     return values
@@ -111,6 +110,9 @@ def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise _TwiceError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
     return made
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_make_object)
 
 
 def _make_row(value: Any, name: str, index: int) -> Row | BadRow:

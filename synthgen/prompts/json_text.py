@@ -16,7 +16,7 @@ _GAP = re.compile(r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|\}\s*\{""", re.DOTAL
 
 
 def parse_messages(text: Any) -> list[Any] | None:
-    """Return the message list that `text` spells, or None where it is something else."""
+    """Return the message list that `text` spells, empty for an empty one, or None where it is something else."""
     if not isinstance(text, str) or text.lstrip()[:1] != "[":
         return None
     try:
@@ -25,7 +25,7 @@ def parse_messages(text: Any) -> list[Any] | None:
         value = _parse_python(text)
     if isinstance(value, list) and value and all(isinstance(turn, str) for turn in value):
         value = _parse_each(value)  # the turns were of the type `arrow.json`
-    return value if _is_messages(value) else None
+    return value if value == [] or _is_messages(value) else None
 
 
 def _parse_python(text: str) -> Any:
@@ -54,13 +54,9 @@ def _parse_each(texts: list[str]) -> list[Any] | None:
 
 def _is_messages(value: Any) -> bool:
     """Whether each item has a speaker and a text: `[{"name": "a"}]` in a prompt is part of a question."""
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(
-            isinstance(turn, Mapping)
-            and any(isinstance(turn.get(key), str) for key in ROLE_KEYS)
-            and any(key in turn for key in CONTENT_KEYS)
-            for turn in value
-        )
+    return isinstance(value, list) and all(
+        isinstance(turn, Mapping)
+        and any(isinstance(turn.get(key), str) for key in ROLE_KEYS)
+        and any(key in turn for key in CONTENT_KEYS)
+        for turn in value
     )

@@ -71,7 +71,7 @@ def list_texts(value: Any) -> list[str] | None:
     """Return the texts of a text or of a list of user turns (texts, or objects without a role); None: neither."""
     if isinstance(value, str):
         return [value]
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list) or not value or (isinstance(value[0], Mapping) and not _has_no_role(value[0])):
         return None
     said = (
         turn if isinstance(turn, str) else _first(turn, CONTENT_KEYS) if _has_no_role(turn) else None for turn in value
@@ -95,7 +95,7 @@ def list_user_texts(value: Any) -> list[str]:
 
 
 def _has_no_role(turn: Any) -> bool:
-    return isinstance(turn, Mapping) and all(turn.get(key) is None for key in ROLE_KEYS)
+    return isinstance(turn, Mapping) and _first(turn, ROLE_KEYS) is None
 
 
 def _list_turns(value: Any) -> list[Mapping[str, Any]] | None:
@@ -168,7 +168,11 @@ def _find_answer(turn: Mapping[str, Any]) -> str | None:
 
 def _first(turn: Mapping[str, Any], keys: Sequence[str]) -> Any:
     """The value of the first key that has one: a table of several forms has null in the columns of the others."""
-    return next((turn[key] for key in keys if turn.get(key) is not None), None)
+    for key in keys:
+        value = turn.get(key)
+        if value is not None:
+            return value
+    return None
 
 
 def _describe_type(value: Any) -> str:

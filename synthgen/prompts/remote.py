@@ -70,7 +70,8 @@ def _fetch_web(url: str, name: str, key: str) -> Path:
 def _locate_in_store(url: str, key: str) -> Iterator[RowSource]:
     import obstore
 
-    scheme, bucket, path = urlsplit(url).scheme, urlsplit(url).netloc, unquote(urlsplit(url).path.lstrip("/"))
+    scheme, _, rest = url.partition("://")
+    bucket, _, path = rest.partition("/")  # as it is: names of objects may hold blanks, % and #
     try:
         store = _open_store(f"{scheme}://{bucket}")
         fixed = re.split(r"[*?\[]", path, maxsplit=1)[0]

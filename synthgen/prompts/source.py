@@ -41,6 +41,7 @@ class PromptStats:
 PromptRow = tuple[str, Conversation, str, int]
 """One prompt: its id, the conversation, the name of its source and its 0-based row there."""
 _Read = tuple[str, Row, Conversation]
+_Distinct = tuple[str, str, Row, Conversation]  # with the prompt's id in front
 
 
 class PromptSource:
@@ -136,13 +137,15 @@ class PromptSource:
 
     def twin_key(self, messages: Messages) -> bytes:
         """Return what prompts share that count as the same (`prompts.dedup`)."""
+        return self._twin_key(messages, make_prompt_id(messages))
+
+    def _twin_key(self, messages: Messages, prompt_id: str) -> bytes:
         exact = self.config.dedup is PromptDedup.exact
-        return bytes.fromhex(make_prompt_id(messages) if exact else make_twin_id(messages))
+        return bytes.fromhex(prompt_id if exact else make_twin_id(messages, prompt_id))
 
     def _iterate_prompts(self, known: Container[bytes], known_twins: Container[bytes]) -> Iterator[PromptRow]:
         overlap = OverlapIndex(text for other in self._excluded for text in other.user_texts())
-        for source, row, conversation in self._iterate_distinct(known, known_twins):
-            prompt_id = make_prompt_id(conversation.messages)
+        for prompt_id, source, row, conversation in self._iterate_distinct(known, known_twins):
             text = read_user_text(conversation.messages)
             if text in overlap:
                 self.stats.excluded += 1
@@ -157,13 +160,14 @@ class PromptSource:
             if self.stats.kept == self.config.limit:
                 return
 
-    def _iterate_distinct(self, known: Container[bytes], known_twins: Container[bytes]) -> Iterator[_Read]:
+    def _iterate_distinct(self, known: Container[bytes], known_twins: Container[bytes]) -> Iterator[_Distinct]:
         """Yield the first of the conversations that count as the same, and every one that is known, once."""
         keeps_removed = self.config.removed is RemovedPrompts.keep
-        distinct: Distinct[_Read] = Distinct(known, known_twins, keeps_removed=keeps_removed)
-        for read in self._iterate_conversations():
-            messages = read[2].messages
-            if distinct.take(read, bytes.fromhex(make_prompt_id(messages)), self.twin_key(messages)):
+        distinct: Distinct[_Distinct] = Distinct(known, known_twins, keeps_removed=keeps_removed)
+        for source, row, conversation in self._iterate_conversations():
+            prompt_id = make_prompt_id(conversation.messages)
+            read = (prompt_id, source, row, conversation)
+            if distinct.take(read, bytes.fromhex(prompt_id), self._twin_key(conversation.messages, prompt_id)):
                 yield read
             self.stats.duplicates, self.stats.twins = distinct.duplicates, distinct.twins
         for read in distinct.take_held():

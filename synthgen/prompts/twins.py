@@ -19,13 +19,20 @@ _INVISIBLE = re.compile(
 Item = TypeVar("Item")
 
 
-def make_twin_id(messages: Messages) -> str:
+def make_twin_id(messages: Messages, prompt_id: str) -> str:
     """Return an id that twins share: `make_prompt_id` of the conversation in normal form.
+
+    `prompt_id`: of the conversation as it is.
 
     The normal form has no invisible characters, is in NFC (Unicode Standard Annex 15; NFKC would take x² for x2), and
     has one space where there is white space between words.
     """
-    return make_prompt_id([Message(role=turn["role"], content=normalise(turn["content"])) for turn in messages])
+    normal = [normalise(turn["content"]) for turn in messages]
+    if normal == [turn["content"] for turn in messages]:
+        return prompt_id
+    return make_prompt_id(
+        [Message(role=turn["role"], content=text) for text, turn in zip(normal, messages, strict=True)]
+    )
 
 
 def normalise(text: str) -> str:

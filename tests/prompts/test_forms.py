@@ -100,11 +100,11 @@ def test_message_lists_in_a_text_column_are_read_as_messages_and_that_is_said(tm
         {"prompt": json.dumps([{"role": "system", "content": "s"}, {"role": "user", "content": f"q{i}"}]), "n": i}
         for i in range(1500)
     ]
-    path = write_jsonl(tmp_path / "a.jsonl", *rows, {"prompt": ""})
+    path = write_jsonl(tmp_path / "a.jsonl", *rows, {"prompt": ""}, {"prompt": "[]"})
     source = open_source(path)
     assert [row["messages"][-1]["content"] for row in read(source)] == [f"q{i}" for i in range(1500)]
     assert source.notes == ["a.jsonl: the column prompt holds message lists written as text, and is read as messages"]
-    assert source.stats.bad == {"empty_prompt": 1}
+    assert source.stats.bad == {"empty_prompt": 2}
 
     # One value that is something else, far behind the rows that are looked at first: no guessing.
     path = write_jsonl(tmp_path / "b.jsonl", *rows, {"prompt": "Sort [1, 2]"})
@@ -365,6 +365,16 @@ def test_object_store_gives_a_file_a_prefix_and_a_glob(bucket: str, tmp_path: Pa
     local = tmp_path / "other.jsonl"
     local.write_text('{"prompt": "other.jsonl"}\n')
     assert open_source(f"{bucket}/other.jsonl").fingerprint() == open_source(local).fingerprint()
+
+
+def test_object_may_have_any_name(bucket: str, s3_endpoint: str) -> None:
+    """https://github.com/aws/fmeval/issues/338"""
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+    for name in ("my set/a b.jsonl", "my set/100%20#1.jsonl"):
+        client.put_object(Bucket=bucket.removeprefix("s3://"), Key=name, Body=json.dumps({"prompt": name}).encode())
+        assert read_last_turns(f"{bucket}/{name}") == [name]
 
 
 def test_object_in_a_store_is_read_anew_when_it_changes(bucket: str, s3_endpoint: str) -> None:
