@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,24 @@ def test_objects_over_several_lines(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text('{"prompt": "a",\n "n": 1}\n{"prompt": "b",\n "n": \n')
     with pytest.raises(ConfigError, match=r"b\.json is malformed JSON"):
         read(tmp_path / "b.json")
+
+
+def test_gzip_of_several_members(tmp_path: Path) -> None:
+    """https://github.com/huggingface/datatrove/issues/278: a file to which gzip was appended"""
+    rows = [f'{{"prompt": "q{i}"}}\n'.encode() for i in range(3)]
+    (tmp_path / "a.jsonl.gz").write_bytes(b"".join(map(gzip.compress, rows)))
+    assert read_texts(tmp_path / "a.jsonl.gz") == [["q0"], ["q1"], ["q2"]]
+
+
+def test_parts_to_which_arrow_added_nulls(tmp_path: Path) -> None:
+    """https://github.com/huggingface/trl/pull/5376: text beside pictures has the pictures' keys, all null"""
+    text = {"type": "text", "text": "Why?"}
+    image = {"type": "image_url", "image_url": {"url": "x"}}
+    rows = [{"messages": [{"role": "user", "content": [text]}]}, {"messages": [{"role": "user", "content": [image]}]}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match="a part of a user turn is image_url, and prompts are text"):
+        read(tmp_path / "a.parquet")
+    assert read_texts(tmp_path / "a.parquet", max_bad_fraction=0.5) == [["Why?"]]
 
 
 def test_line_separators_within_a_text_end_no_row(tmp_path: Path) -> None:
