@@ -165,6 +165,18 @@ def test_old_rules_keep_what_a_run_was_begun_with(tmp_path: Path) -> None:
     assert PromptSource(config, rules=0).fingerprint() != PromptSource(PromptsConfig(path=config.path)).fingerprint()
 
 
+def test_old_rules_read_a_directory_as_before(tmp_path: Path) -> None:
+    """All files in the order of their names, whatever split they are of; a text that spells messages is a text."""
+    write_shards(tmp_path / "clone", "train", "test")
+    source = PromptSource(PromptsConfig(path=str(tmp_path / "clone")), rules=0)
+    assert [row["messages"][0]["content"] for row in read(source)] == ["test 0", "test 1", "train 0", "train 1"]
+    texts = [json.dumps([{"role": "user", "content": str(i)}]) for i in (2, 10)]
+    for i, text in zip((2, 10), texts, strict=True):
+        write_jsonl(tmp_path / "parts" / f"part-{i}.jsonl", {"prompt": text})
+    source = PromptSource(PromptsConfig(path=str(tmp_path / "parts")), rules=0)
+    assert [row["messages"][0]["content"] for row in read(source)] == texts[::-1]
+
+
 TWINS = ["Why  so?", "Why so?", " Why so?\n", "Why\u00a0so?", "Why\u200b so?", "\ufeffWhy so?", "Why so?"]
 
 
