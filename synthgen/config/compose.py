@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from synthgen.config import Config
 from synthgen.config.resources import project_path
+from synthgen.config.typed import find_unknown, iterate_unknown, keep_texts, refuse_removals
 from synthgen.config.validate import validate_config
 from synthgen.errors import ConfigError
 
@@ -36,24 +37,38 @@ def compose_config(overrides: Sequence[str], config_dir: str | None = None, *, j
 
 
 def compose_tree(overrides: Sequence[str], config_dir: str | None = None) -> Any:
-    """Return the composed OmegaConf tree, typed by `Config`."""
+    """Return the composed OmegaConf tree, typed by `Config`.
+
+    Raises:
+        ConfigError: an override is wrong, or adds a key that nothing reads.
+    """
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    for override in overrides:
+        unknown = find_unknown(override)
+        if unknown is not None and not list_options(unknown[0], config_dir) and unknown[0] != "hydra":
+            raise ConfigError(_explain_key(*unknown))
+    refuse_removals(overrides, lambda group: list_options(group, config_dir))
     ConfigStore.instance().store(name="schema", node=Config)
     GlobalHydra.instance().clear()
     if not any(override.startswith("experiment=") for override in overrides):
         overrides = [*_default_experiment(overrides), *overrides]
-    overrides = [part for override in overrides for part in _expand_model(override, overrides)]
+    overrides = keep_texts([part for override in overrides for part in _expand_model(override, overrides)])
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     try:
         with initialize_config_dir(config_dir=str(project_path("conf")), version_base="1.3"):
-            return compose(config_name="config", overrides=[*search, *overrides])
+            composed = compose(config_name="config", overrides=[*search, *overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error)) from error
+    plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=False))
+    for full_key, key, owner in iterate_unknown(plain):
+        raise ConfigError(_explain_key(full_key, key, owner))
+    return composed
 
 
 def to_config(composed: Any) -> Config:
@@ -74,7 +89,7 @@ def sweep(overrides: Sequence[str]) -> list[list[str]]:
     from hydra.errors import HydraException
 
     try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        parsed = OverridesParser.create().parse_overrides(keep_texts(overrides))
         return [list(batch) for batches in BasicSweeper.split_arguments(parsed, None) for batch in batches]
     except HydraException as error:
         raise ConfigError(_explain(error)) from error

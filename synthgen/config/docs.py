@@ -53,8 +53,11 @@ synthgen config experiment=demo run.seed=1 'judge.aspects=[helpfulness,honesty]'
 - `-m` runs every combination of comma-separated values: `synthgen run -m pairs.policy=best_worst,best_random …`;
 - `--config-dir DIR` finds groups of your own in DIR first: `DIR/experiment/mine.yaml` is `experiment=mine`.
 
-`synthgen config …` prints the result; a run saves it as `<run.dir>/config.yaml`. A key that does not exist, a value of
-the wrong type and a combination that cannot work are refused before anything starts, in one line that names the key.
+A field of text takes the text that was typed: `publish.tag=1.10` is no number.
+
+`synthgen config …` prints the result; a run saves it as `<run.dir>/config.yaml`. A key that does not exist (with
+`+` too), a value of the wrong type and a combination that cannot work are refused before anything starts, in one line
+that names the key.
 Secrets are never configuration: tokens and keys come from the environment.
 """
 

@@ -9,10 +9,12 @@ from enum import Enum
 from typing import Any, cast
 
 from synthgen.config import Config
+from synthgen.config.typed import keep_texts
 from synthgen.errors import ConfigError
 from synthgen.records import stable_hex
 
 SECRET = re.compile(r"(^|_)(token|secret|password|credentials?|api_?key|access_key|secret_access_key)$", re.IGNORECASE)
+_NUMBER_TO_OMEGACONF = re.compile(r"[-+]?[\d_.]+[eE][-+]?\d+")
 WHERE_NOT_WHAT = ("cluster", "plan", "preview", "publish")
 """Groups that say where a run happens and who sees it, not what it makes."""
 
@@ -21,7 +23,18 @@ def dump_config(config: Config) -> str:
     """Return `config` as YAML that `read_saved_config` reads back; values of keys named like secrets are left out."""
     import yaml
 
-    return yaml.safe_dump(escape_interpolations(_redact(_plain(asdict(config)))), sort_keys=False, allow_unicode=True)
+    class Dumper(yaml.SafeDumper):
+        """Quotes text such as 7e10, which OmegaConf reads as a number, and PyYAML does not."""
+
+    def represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+        if _NUMBER_TO_OMEGACONF.fullmatch(text):
+            return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'")
+        return dumper.represent_str(text)
+
+    Dumper.add_representer(str, represent)
+    plain = escape_interpolations(_redact(_plain(asdict(config))))
+    text: str = yaml.dump(plain, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def read_saved_config(text: str, overrides: Sequence[str] = ()) -> Config:
@@ -45,7 +58,7 @@ def read_saved_config(text: str, overrides: Sequence[str] = ()) -> Config:
             )
     try:
         merged = OmegaConf.merge(
-            OmegaConf.structured(Config), OmegaConf.create(text), OmegaConf.from_dotlist(list(overrides))
+            OmegaConf.structured(Config), OmegaConf.create(text), OmegaConf.from_dotlist(keep_texts(overrides))
         )
         return cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:

@@ -243,21 +243,38 @@ class RemovedPrompts(str, Enum):
     drop = "drop"  # they are left out of the data set; their completions stay on the disk
 
 
+class PromptDedup(str, Enum):
+    """Which prompts count as the same."""
+
+    normalized = "normalized"  # those that differ in white space, Unicode form or invisible characters at most
+    exact = "exact"  # those whose texts are equal to the character
+
+
+class PromptReference(str, Enum):
+    """Where a reference answer comes from if `prompts.reference_column` names no column."""
+
+    none = "none"  # there is none
+    last_turn = "last_turn"  # the answer that ends the conversation; the judge takes it to be correct
+
+
 @dataclass
 class PromptsConfig:
     """Where prompts come from and which columns hold them."""
 
-    path: str = MISSING  # file, directory, saved `datasets` directory, or Hub data set id
-    config: str | None = None  # Hub: configuration name
-    split: str = "train"  # Hub or saved data set: which split
+    path: Any = MISSING  # file, glob, directory, URL (s3://, gs://, https://) or Hub data set id; or a list of such
+    config: str | None = None  # data set: configuration name
+    split: str = "train"  # data set on the Hub, saved or cloned: which split
     revision: str | None = None  # Hub: commit, tag or branch
     column: str | None = None  # text, list of messages or list of user turns; null: the first known name
     system_column: str | None = None  # text of a system message
-    input_column: str | None = None  # text that is put below the prompt (Alpaca's `input`)
+    input_column: str | None = None  # text put below the prompt; null: `input` below `instruction`; empty: none
     reference_column: str | None = None  # a reference answer, shown to the judge
+    reference: PromptReference | None = None  # null: none; in a run begun before there was a choice, last_turn
     limit: int | None = None  # first so many prompts, duplicates not counted
     max_bad_fraction: float = 0.01  # share of unreadable rows above which the run stops
-    exclude: list[str] = field(default_factory=list)  # prompt files whose prompts must not appear (decontamination)
+    dedup: PromptDedup = PromptDedup.normalized  # which prompts count as the same
+    # Sets whose prompts must not appear (decontamination): paths, or {path, config, split, revision, column}.
+    exclude: list[Any] = field(default_factory=list)
     removed: RemovedPrompts = RemovedPrompts.refuse  # prompts of the run that the source has no more
 
 

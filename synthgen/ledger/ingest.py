@@ -41,7 +41,7 @@ from synthgen.ledger.run_dir import (
     encode_unit,
     unit_path,
 )
-from synthgen.prompts import PromptSource
+from synthgen.prompts import RULES, PromptSource
 from synthgen.prompts.source import PromptRow, make_table
 from synthgen.records import PROMPT_PARTS, PROMPTS_SCHEMA
 
@@ -55,12 +55,14 @@ class PromptLedger:
     Attributes:
         units: what each unit is; stages ask it whether what they made from an older file still holds.
         left_out: ids of prompts that the run holds and the data set does not, by reason: excluded, removed.
+        notes: what a user should know of how the source was read just now, each in one line.
     """
 
     unit_rows: Sequence[int]
     stats: Mapping[str, Any]
     units: Sequence[PromptUnit] = ()
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @property
     def rows(self) -> int:
@@ -97,9 +99,9 @@ def ingest_prompts(run_dir: RunDir, config: Config) -> PromptLedger:
         ConfigError: the source cannot be read, or has not all prompts that the run directory holds. Then nothing has
             changed in it.
     """
-    source = PromptSource(config.prompts)
-    fingerprint = source.fingerprint()
     manifest = read_manifest(run_dir)
+    source = _open_source(config, manifest)
+    fingerprint = source.fingerprint()
     if manifest is not None and _is_current(manifest, fingerprint, config) and not _find_damage(run_dir, manifest):
         return _to_ledger(manifest)
     reading = _Reading(run_dir, config, source, manifest, write=True)
@@ -113,14 +115,11 @@ def ingest_prompts(run_dir: RunDir, config: Config) -> PromptLedger:
     write_manifest(run_dir, made)
     _note_left_out_rows(run_dir, source)
     _delete_strays(run_dir, len(made.unit_rows))
-    return _to_ledger(made)
+    return _to_ledger(made, source.notes)
 
 
-def survey_prompts(run_dir: RunDir, config: Config, fingerprint: str) -> Survey | None:
+def survey_prompts(run_dir: RunDir, config: Config) -> Survey | None:
     """Return what `ingest_prompts` would do to a run directory that holds prompts, and change nothing.
-
-    Args:
-        fingerprint: of the source.
 
     Returns:
         None where the directory holds no prompts yet.
@@ -131,10 +130,17 @@ def survey_prompts(run_dir: RunDir, config: Config, fingerprint: str) -> Survey 
     manifest = read_manifest(run_dir)
     if manifest is None and 0 not in run_dir.committed(PROMPTS):
         return None
+    source = _open_source(config, manifest)
+    fingerprint = source.fingerprint()
     if manifest is None or not _is_current(manifest, fingerprint, config):
-        manifest = _Reading(run_dir, config, PromptSource(config.prompts), manifest, write=False).read(fingerprint)
+        manifest = _Reading(run_dir, config, source, manifest, write=False).read(fingerprint)
     sample = _read_whole(run_dir, 0)
-    return Survey(_to_ledger(manifest), PROMPTS_SCHEMA.empty_table() if sample is None else sample)
+    return Survey(_to_ledger(manifest, source.notes), PROMPTS_SCHEMA.empty_table() if sample is None else sample)
+
+
+def _open_source(config: Config, manifest: Manifest | None) -> PromptSource:
+    """Return the source, read by the rules that the run began with: others would make other prompts of its rows."""
+    return PromptSource(config.prompts, rules=RULES if manifest is None else manifest.rules)
 
 
 def _is_current(manifest: Manifest, fingerprint: str, config: Config) -> bool:
@@ -142,8 +148,8 @@ def _is_current(manifest: Manifest, fingerprint: str, config: Config) -> bool:
     return same and (manifest.removed == config.prompts.removed.value or not manifest.missing)
 
 
-def _to_ledger(manifest: Manifest) -> PromptLedger:
-    return PromptLedger(manifest.unit_rows, manifest.stats, manifest.units or (), manifest.left_out)
+def _to_ledger(manifest: Manifest, notes: Sequence[str] = ()) -> PromptLedger:
+    return PromptLedger(manifest.unit_rows, manifest.stats, manifest.units or (), manifest.left_out, tuple(notes))
 
 
 def _find_damage(run_dir: RunDir, manifest: Manifest) -> list[int]:
@@ -160,7 +166,12 @@ def _find_damage(run_dir: RunDir, manifest: Manifest) -> list[int]:
 
 @dataclass(slots=True)
 class _Known:
-    """A unit that the run directory speaks of. ids: of its prompts, in order, or None where its file is of no use."""
+    """A unit that the run directory speaks of.
+
+    Attributes:
+        ids: of its prompts, in order, or None where its file is of no use.
+        twins: `PromptSource.twin_key` of its prompts, in order.
+    """
 
     rows: int
     ids: list[str] | None
@@ -168,6 +179,7 @@ class _Known:
     columns: Mapping[str, str]
     former: Mapping[str, Sequence[str]]
     ids_digest: str | None = None
+    twins: Sequence[bytes] = ()
 
 
 class _Reading:
@@ -184,7 +196,8 @@ class _Reading:
         self._config = config
         self._source = source
         self._write = write
-        self._known = _list_known(run_dir, manifest)
+        self._rules = RULES if manifest is None else manifest.rules
+        self._known = _list_known(run_dir, manifest, source)
         # One listing: an object store would be asked for every new unit, one after the other.
         self._there = {int(match[1]) for path in run_dir.storage.list(PROMPTS) if (match := _unit_of(path))}
         self._units: dict[int, PromptUnit] = {}
@@ -202,7 +215,8 @@ class _Reading:
             for unit, known in enumerate(self._known)
             for row, prompt_id in enumerate(known.ids or ())
         }
-        for item in self._source.prompts(places):
+        twins = {twin for known in self._known for twin in known.twins}
+        for item in self._source.prompts(places, twins):
             place = places.get(bytes.fromhex(item[0]))
             if place is None:
                 self._new.append(item)
@@ -224,6 +238,7 @@ class _Reading:
             self._source.excluded_known,
             missing,
             self._config.prompts.removed.value,
+            self._rules,
         )
 
     def take_back(self) -> None:
@@ -290,7 +305,7 @@ class _Reading:
             if len(rows) < (known.rows if known.ids_digest else 1):
                 raise ConfigError(
                     f"run.dir={self._run_dir.url}: {unit_path(PROMPTS, unit)} is damaged or gone, and prompts.path="
-                    f"{self._config.prompts.path} does not give all {known.rows} prompts of it any more; put them back "
+                    f"{self._source.path} does not give all {known.rows} prompts of it any more; put them back "
                     "there, or choose another run.dir"
                 )
             table = make_table(rows).combine_chunks()
@@ -336,17 +351,17 @@ class _Reading:
         held = sum(known.rows for known in self._known)
         limit = f" with prompts.limit={prompts.limit}" if prompts.limit is not None else ""
         raise ConfigError(
-            f"run.dir={self._run_dir.url} holds {held} prompts, and prompts.path={prompts.path}{limit} gives "
+            f"run.dir={self._run_dir.url} holds {held} prompts, and prompts.path={self._source.path}{limit} gives "
             f"{len(missing)} of them no more (the first: {missing[0]}); a run can grow but not lose prompts: put them "
             "back, leave them out of the data set with prompts.removed=drop, keep them with prompts.removed=keep, or "
             "choose another run.dir"
         )
 
 
-def _list_known(run_dir: RunDir, manifest: Manifest | None) -> list[_Known]:
+def _list_known(run_dir: RunDir, manifest: Manifest | None, source: PromptSource) -> list[_Known]:
     """Return the units that a run directory has, by its manifest, else by the files that are there."""
     if manifest is None:
-        return _list_files(run_dir)
+        return _list_files(run_dir, source)
     tables = read_ahead(lambda unit: _read_whole(run_dir, unit), range(len(manifest.unit_rows)))
     known: list[_Known] = []
     seen: set[str] = set()
@@ -364,6 +379,7 @@ def _list_known(run_dir: RunDir, manifest: Manifest | None) -> list[_Known]:
                 logger.warning("%s holds prompts that an earlier unit has; it is made again", unit_path(PROMPTS, unit))
             elif said is None or said.ids == digest_ids(ids):
                 item.ids = ids
+                item.twins = _list_twins(table, source)
                 if said is None or digest_of(table) != said.file:
                     item.columns = digest_columns(table)
                     item.former = {**item.former, **({item.file: _edited(said, item.columns)} if said else {})}
@@ -377,7 +393,12 @@ def _edited(said: PromptUnit, columns: Mapping[str, str]) -> list[str]:
     return [name for name, digest in columns.items() if said.columns.get(name) != digest]
 
 
-def _list_files(run_dir: RunDir) -> list[_Known]:
+def _list_twins(table: pa.Table, source: PromptSource) -> list[bytes]:
+    conversations: list[Any] = table["messages"].to_pylist()
+    return [source.twin_key(messages) for messages in conversations]
+
+
+def _list_files(run_dir: RunDir, source: PromptSource) -> list[_Known]:
     """Return the leading units that lie there, where no manifest says what they are.
 
     A unit counts while it is whole and repeats no prompt. Behind the last unit that a stage has worked on, files may be
@@ -392,7 +413,8 @@ def _list_files(run_dir: RunDir) -> list[_Known]:
         if not seen.isdisjoint(ids):
             break
         seen.update(ids)
-        known.append(_Known(table.num_rows, ids, digest_of(table), digest_columns(table), {}))
+        twins = _list_twins(table, source)
+        known.append(_Known(table.num_rows, ids, digest_of(table), digest_columns(table), {}, twins=twins))
     return known
 
 

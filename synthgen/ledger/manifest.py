@@ -59,6 +59,7 @@ class Manifest:
         excluded: ids of prompts that the run holds and that `prompts.exclude` names by now.
         missing: ids of prompts that the run holds and that the source has no more.
         removed: `prompts.removed`: what becomes of those.
+        rules: how the defaults read the source (`synthgen.prompts.RULES`); they stay what they were when the run began.
     """
 
     fingerprint: str
@@ -68,6 +69,7 @@ class Manifest:
     excluded: Sequence[str] = ()
     missing: Sequence[str] = ()
     removed: str = RemovedPrompts.refuse.value
+    rules: int = 0
 
     @property
     def left_out(self) -> dict[str, Sequence[str]]:
@@ -106,6 +108,7 @@ def write_manifest(run_dir: RunDir, manifest: Manifest) -> None:
         "excluded": list(manifest.excluded),
         "missing": list(manifest.missing),
         "removed": manifest.removed,
+        "rules": manifest.rules,
         "units": units,
     }
     run_dir.write_json(MANIFEST, value, indent=None)
@@ -158,4 +161,5 @@ def _parse(value: Mapping[str, Any]) -> Manifest:
         ]
     excluded, missing = ([str(one) for one in value.get(key, [])] for key in ("excluded", "missing"))
     removed = str(value.get("removed", RemovedPrompts.refuse.value))
-    return Manifest(str(value["fingerprint"]), unit_rows, units, dict(value["stats"]), excluded, missing, removed)
+    stats, rules = dict(value["stats"]), int(value.get("rules", 0))
+    return Manifest(str(value["fingerprint"]), unit_rows, units, stats, excluded, missing, removed, rules)

@@ -5,6 +5,7 @@ Knows nothing of the cluster.
 
 PUBLIC = (
     "architecture",
+    "cache",
     "checkpoint",
     "dequantize",
     "gguf",

@@ -3,10 +3,11 @@
 Knows nothing of engines and of Ray.
 """
 
+from synthgen.prompts.columns import RULES
 from synthgen.prompts.rows import BadRow
 from synthgen.prompts.source import PromptSource, PromptStats
 
-__all__ = ["BadRow", "PromptSource", "PromptStats"]
+__all__ = ["RULES", "BadRow", "PromptSource", "PromptStats"]
 
 PUBLIC = ("files", "locate", "messages", "rows", "source")
-IMPORTS = ("config",)
+IMPORTS = ("config", "models")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synthgen.config import PromptsConfig
-from synthgen.errors import ConfigError
-from synthgen.prompts.messages import UnusableRowError, check_text, is_turns, is_utf8, read_messages
+from synthgen.config import PromptReference, PromptsConfig
+from synthgen.prompts.json_text import parse_messages
+from synthgen.prompts.messages import UnusableRowError, check_text, is_utf8, list_texts, list_user_texts, read_messages
 from synthgen.records import Message, canonical_json
 
 KNOWN_COLUMNS = (
@@ -28,85 +28,162 @@ KNOWN_COLUMNS = (
 """Where the prompt is looked for when `prompts.column` is null; the first that a file has is taken."""
 
 
+NAMED_KEYS = ("column", "system_column", "input_column", "reference_column")
+"""Keys of `prompts` that name a column."""
+
+RULES = 1
+"""How the defaults read a source. 0: as the first versions did, which run directories from then on keep to.
+
+1: no answer at the end of a conversation is a reference; message lists written as text are read as messages; Alpaca's
+`input` stands below its `instruction`; a clone of a Hub data set is read by its split; files in natural order; a prompt
+that speaks of a picture, in a row that has one, is refused.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Where a row's prompt, system message, further input and reference answer are (None: nowhere).
+    """Where a row's prompt, system message, further input and reference are (None: nowhere), and how to read them.
 
     A name that the row does not have as it stands is read as a path: `instances.0.input`.
+
+    Attributes:
+        as_text: the prompt column holds message lists written as text.
+        last_turn: an answer that ends the conversation is the reference.
+        text_only: a prompt that speaks of a picture is refused where the row has one.
     """
 
     prompt: str
     system: str | None
     input: str | None
     reference: str | None
+    as_text: bool = False
+    last_turn: bool = False
+    text_only: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What a row says: a conversation that ends with the user's turn, a reference answer, all else as a JSON object."""
+    """What a row says: a conversation that ends with the user's turn, a reference answer, all else as a JSON object.
+
+    `cut`: an answer ended the conversation, and is not the reference.
+    """
 
     messages: list[Message]
     reference: str | None
     metadata: str
+    cut: bool = False
 
 
-def choose_columns(config: PromptsConfig, sample: Sequence[Mapping[str, Any]], source: str) -> Columns:
-    """Return the columns to read from the source that starts with the rows `sample`; `source` is its name.
+def choose_columns(config: PromptsConfig, rows: Iterable[Mapping[str, Any]], rules: int = RULES) -> Columns | None:
+    """Return the columns to read from the source that has the rows `rows`; None: none of them has a known name.
 
-    Raises:
-        ConfigError: a column is not there; the message names those that are.
+    A known name that holds a value somewhere goes before one that does not.
     """
-    present = list(dict.fromkeys(name for row in sample for name in row))
-    for key in ("column", "system_column", "input_column", "reference_column"):
-        name = getattr(config, key)
-        if name is not None and not any(_has(row, name) for row in sample):
-            raise ConfigError(f"prompts.{key}={name} is not a column of {source}; it has {', '.join(present)}")
-    column = config.column or next((name for name in KNOWN_COLUMNS if name in present), None)
+    column = config.column
     if column is None:
-        raise ConfigError(
-            f"prompts.column=null finds no prompts in {source}, whose columns are {', '.join(present)}; "
-            f"set prompts.column to one of them, or name it {KNOWN_COLUMNS[0]}"
-        )
-    return Columns(column, config.system_column, config.input_column, config.reference_column)
+        filled: dict[str, bool] = {}
+        for row in rows:
+            for name, value in row.items():
+                if name in KNOWN_COLUMNS:
+                    filled[name] = filled.get(name, False) or value not in (None, "", [])
+        known = [name for name in KNOWN_COLUMNS if name in filled]
+        column = next((name for name in known if filled[name]), known[0] if known else None)
+    if column is None:
+        return None
+    more = config.input_column or None  # empty: none, even in Alpaca's form
+    if config.input_column is None and column == "instruction" and rules >= 1:
+        more = "input"
+    last_turn = config.reference is PromptReference.last_turn or (config.reference is None and rules < 1)
+    return Columns(
+        column, config.system_column, more, config.reference_column, last_turn=last_turn, text_only=rules >= 1
+    )
 
 
 def read_conversation(row: Mapping[str, Any], columns: Columns) -> Conversation:
     """Return the conversation of a row.
 
-    An answer that ends the conversation is cut off, and becomes the reference where no reference column is set. Both
-    stay in the metadata, which is what the data set carries.
+    An answer that ends the conversation is cut off. It becomes the reference where `columns.last_turn` says so and no
+    reference column is set. It stays in the metadata, which is what the data set carries.
 
     Raises:
         UnusableRowError: the row holds no prompt that can be used.
     """
-    if not _has(row, columns.prompt):
-        raise UnusableRowError("missing_column", f"no column {columns.prompt}")
-    value = _get(row, columns.prompt)
+    value = read_prompt(row, columns)
     messages, answer = read_messages(value)
-    extra = _get(row, columns.input) if columns.input else None
-    if isinstance(extra, str) and extra.strip():
+    if columns.text_only:
+        _refuse_media(row, messages)
+    extra = _read_input(get_column(row, columns.input)) if columns.input else ""
+    if extra:
         messages[-1] = Message(role="user", content=f"{messages[-1]['content']}\n\n{extra}")
-    system = _get(row, columns.system) if columns.system else None
+    system = get_column(row, columns.system) if columns.system else None
     if isinstance(system, str) and system.strip() and all(m["role"] != "system" for m in messages):
         messages.insert(0, Message(role="system", content=system))
-    reference = _read_reference(_get(row, columns.reference)) if columns.reference else answer
+    said = answer if columns.last_turn else None
+    reference = _read_reference(get_column(row, columns.reference)) if columns.reference else said
     for text in [*(m["content"] for m in messages), reference or ""]:
         check_text(text)
     used = {columns.prompt, columns.system, columns.input}
     rest = {name: other for name, other in row.items() if name not in used}
     if answer is not None:
-        rest.setdefault("reference", answer)
-    if is_turns(value) and len(value) > 1:
+        rest.setdefault("reference" if columns.last_turn else "last_turn", answer)
+    if isinstance(value, list) and len(value) > 1 and list_texts(value):
         rest[columns.prompt] = value  # only the first turn was taken
-    return Conversation(messages, reference, _dump_metadata(rest))
+    return Conversation(messages, reference, _dump_metadata(rest), answer is not None and not columns.last_turn)
 
 
-def _has(row: Mapping[str, Any], name: str) -> bool:
+def read_user_texts(row: Mapping[str, Any], columns: Columns) -> list[str]:
+    """Return what the user says in a row, by turn: of a list of user turns all of them.
+
+    Raises:
+        UnusableRowError: nothing.
+    """
+    texts = list_user_texts(read_prompt(row, columns))
+    if not texts:
+        raise UnusableRowError("empty_prompt", "no user turn holds text")
+    extra = _read_input(get_column(row, columns.input)) if columns.input else ""
+    return [*texts[:-1], f"{texts[-1]}\n\n{extra}" if extra else texts[-1]]
+
+
+def read_prompt(row: Mapping[str, Any], columns: Columns) -> Any:
+    """Return the value of a row's prompt column. Raises UnusableRowError where the row has none."""
+    if not has_column(row, columns.prompt):
+        others = [name for name in KNOWN_COLUMNS if name in row]
+        hint = f" (it has {others[0]})" if others else ""
+        raise UnusableRowError("missing_column", f"no column {columns.prompt}{hint}")
+    value = get_column(row, columns.prompt)
+    return parse_messages(value) if columns.as_text else value
+
+
+def has_column(row: Mapping[str, Any], name: str) -> bool:
+    """Return whether the row has a column, or a path, of that name."""
     return name in row or ("." in name and _walk(row, name) is not None)
 
 
-def _get(row: Mapping[str, Any], name: str) -> Any:
+def get_column(row: Mapping[str, Any], name: str) -> Any:
+    """Return what a row has under a column's name or a path; None: nothing."""
     return row[name] if name in row else _walk(row, name)
+
+
+def _read_input(value: Any) -> str:
+    """Further input as text, empty where there is none: null, white space, Self-Instruct's `<noinput>`."""
+    if isinstance(value, bool | int | float):
+        return str(value)
+    if value is not None and not isinstance(value, str):
+        raise UnusableRowError("not_a_prompt", f"the input is a {type(value).__name__}, not text")
+    return value if value and value.strip() and value.strip() != "<noinput>" else ""
+
+
+_MEDIA = {"<image>": ("image", "images"), "<video>": ("video", "videos"), "<audio>": ("audio", "audios")}
+"""What stands for a picture in a text (LLaVA, LLaMA-Factory, TRL), and the columns that hold it."""
+
+
+def _refuse_media(row: Mapping[str, Any], messages: Sequence[Message]) -> None:
+    if not any(mark in turn["content"] for turn in messages for mark in _MEDIA):
+        return
+    for mark, names in _MEDIA.items():
+        name = next((name for name in names if row.get(name)), None)
+        if name is not None and any(mark in turn["content"] for turn in messages):
+            raise UnusableRowError("not_text", f"the prompt speaks of what is in the column {name}, which is not text")
 
 
 def _walk(value: Any, path: str) -> Any:
@@ -123,8 +200,9 @@ def _walk(value: Any, path: str) -> Any:
 
 def _read_reference(value: Any) -> str | None:
     """A reference answer as text; of a list of answers, one per turn, the first."""
-    if is_turns(value):
-        return str(value[0])
+    texts = list_texts(value)
+    if texts:
+        return texts[0]
     return value if value is None or isinstance(value, str) else canonical_json(value)
 
 

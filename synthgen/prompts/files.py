@@ -7,9 +7,8 @@ import csv
 import hashlib
 import io
 import itertools
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +18,8 @@ import pyarrow.parquet as pq
 
 from synthgen.config.registry import Registry
 from synthgen.errors import ConfigError, first_line
+from synthgen.prompts.arrow import BATCH_ROWS, iterate_table
+from synthgen.prompts.json_files import read_document, read_lines
 from synthgen.prompts.rows import BadRow, Row, clip
 
 Reader = Callable[[Path, str], Iterator[Row | BadRow]]
@@ -37,7 +38,7 @@ READERS = Registry(
 """Reader by file suffix (what is before the suffix of a compression), called with the file and what rows call it."""
 
 COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
-BATCH_ROWS = 1024  # rows of a Parquet file that are Python objects at once
+LFS_POINTER = b"version https://git-lfs.github.com/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,13 @@ class FileSource:
         """Yield the file's rows; none where it has no bytes."""
         if self.path.stat().st_size == 0:
             return
+        with self.path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise ConfigError(f"{self.path} is a pointer of Git LFS, not the file; fetch it with: git lfs pull")
         try:
             read: Reader = READERS.load(data_suffix(self.path), "suffix")
             yield from read(self.path, self.name)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise ConfigError(f"{self.path} cannot be read: {first_line(error)}") from error
 
 
@@ -73,30 +77,6 @@ def data_suffix(path: Path) -> str:
     if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
-
-
-def iterate_table(table: pa.Table | pa.RecordBatch, source: str, first_index: int) -> Iterator[Row | BadRow]:
-    """Yield the rows of an Arrow table, numbered from `first_index`."""
-    for start in range(0, table.num_rows, BATCH_ROWS):
-        batch = table.slice(start, BATCH_ROWS)
-        values: Sequence[dict[str, Any] | None]
-        try:
-            values = batch.to_pylist()
-        except UnicodeDecodeError:  # some string is not UTF-8: find out whose
-            values = [_convert_row(batch.slice(i, 1)) for i in range(batch.num_rows)]
-        for index, row in enumerate(values, first_index + start):
-            if row is None:
-                yield BadRow(source, index + 1, "not_utf8", "a text column is not UTF-8", "")
-            else:
-                yield Row(index, index + 1, row)
-
-
-def _convert_row(row: pa.Table | pa.RecordBatch) -> dict[str, Any] | None:
-    try:
-        values: dict[str, Any] = row.to_pylist()[0]
-    except UnicodeDecodeError:
-        return None
-    return values
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -109,55 +89,11 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def read_jsonl(path: Path, name: str) -> Iterator[Row | BadRow]:
-    with _open(path) as file:
-        for index, line in enumerate(file):
-            if line.strip():
-                yield _parse_line(line, name, index)
-
-
-def _parse_line(line: bytes, name: str, index: int) -> Row | BadRow:
-    try:
-        return _make_row(json.loads(line.decode()), name, index)
-    except UnicodeDecodeError as error:
-        return BadRow(name, index + 1, "not_utf8", f"not UTF-8: byte 0x{line[error.start]:02x}", clip(line))
-    except json.JSONDecodeError as error:
-        message = f"malformed JSON: {error.msg} at column {error.colno}"
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets a thousand deep
-        message = f"malformed JSON: {error}"
-    return BadRow(name, index + 1, "malformed_json", message, clip(line))
-
-
-def _make_row(value: Any, name: str, index: int) -> Row | BadRow:
-    """A JSON value as a row; a bare string is a prompt."""
-    if isinstance(value, str):
-        return Row(index, index + 1, {"text": value})
-    if isinstance(value, dict):
-        return Row(index, index + 1, value)
-    message = f"a row must be an object or a string, not {type(value).__name__}"
-    return BadRow(name, index + 1, "not_an_object", message, clip(json.dumps(value)))
+    return read_lines(path, name, _open)
 
 
 def read_json(path: Path, name: str) -> Iterator[Row | BadRow]:
-    """A list of rows, an object with such a list under `data`, or JSONL under the wrong suffix."""
-    with _open(path) as file:
-        first = next((line for line in file if line.strip()), b"")
-    row = _parse_line(first, name, 0)
-    if isinstance(row, Row) and not isinstance(row.values.get("data"), list):
-        yield from read_jsonl(path, name)
-        return
-    with _open(path) as file:
-        content = file.read()
-    try:
-        value = json.loads(content.decode())
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is malformed JSON: {error}") from error
-    rows = value.get("data", [value]) if isinstance(value, dict) else value
-    if not isinstance(rows, list):
-        raise ConfigError(f"{path} must hold a list of objects, or an object with such a list under `data`")
-    for index, row in enumerate(rows):
-        yield _make_row(row, name, index)
+    return read_document(path, name, _open)
 
 
 def read_csv(path: Path, name: str) -> Iterator[Row | BadRow]:
@@ -178,6 +114,7 @@ def _read_delimited(path: Path, name: str, delimiter: str) -> Iterator[Row | Bad
             header = next(reader, [])
         except csv.Error as error:
             raise ConfigError(f"{path} has a malformed CSV header: {error}") from error
+        header = _name_columns(header, name)
         for index in itertools.count():
             line = reader.line_num + 1
             try:
@@ -191,6 +128,14 @@ def _read_delimited(path: Path, name: str, delimiter: str) -> Iterator[Row | Bad
                 continue
             if cells:
                 yield _make_csv_row(cells, header, name, index, line)
+
+
+def _name_columns(header: list[str], name: str) -> list[str]:
+    """Return the names of the columns; of several without one (spreadsheets leave them) all but the first get one."""
+    twice = next((column for column in header if column and header.count(column) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{name} has two columns called {twice}; rename one of them")
+    return [column or (f"column {i}" if "" in header[: i - 1] else "") for i, column in enumerate(header, start=1)]
 
 
 def _make_csv_row(cells: list[str], header: list[str], name: str, index: int, line: int) -> Row | BadRow:

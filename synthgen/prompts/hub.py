@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthgen.errors import ConfigError, first_line
-from synthgen.prompts.files import BATCH_ROWS, FileSource, iterate_table
+from synthgen.errors import ConfigError, first_line, one_line
+from synthgen.prompts.arrow import BATCH_ROWS, iterate_table
+from synthgen.prompts.files import FileSource
 from synthgen.prompts.rows import BadRow, Row
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class SavedSource:
             if self.split not in loaded:
                 raise ConfigError(f"prompts.split={self.split}: {self.path} has the splits {', '.join(loaded)}")
             loaded = loaded[self.split]
-        yield from _iterate_dataset(loaded, self.name)
+        yield from iterate_dataset(loaded, self.name)
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,13 @@ class HubSource:
         except (DatasetsError, httpx.TransportError, OSError, ValueError) as error:
             raise ConfigError(
                 f"prompts.path={self.path} (prompts.config={self.config or 'null'}, prompts.split={self.split}) "
-                f"cannot be loaded from the Hub: {first_line(error)}"
+                f"cannot be loaded from the Hub: {one_line(error)}"
             ) from error
-        yield from _iterate_dataset(loaded, self.name)
+        yield from iterate_dataset(loaded, self.name)
 
 
-def _iterate_dataset(dataset: Dataset, name: str) -> Iterator[Row | BadRow]:
+def iterate_dataset(dataset: Dataset, name: str) -> Iterator[Row | BadRow]:
+    """Yield the rows of a loaded data set."""
     index = 0
     for table in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
         yield from iterate_table(table, name, index)

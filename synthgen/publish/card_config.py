@@ -43,6 +43,11 @@ def public_location(path: str) -> str:
     return path
 
 
+def public_locations(paths: Any) -> str:
+    """Return what `prompts.path` names, one place or several, as `public_location` does."""
+    return ", ".join(public_location(str(path)) for path in (paths if isinstance(paths, list) else [paths]))
+
+
 def _difference(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     changed: dict[str, Any] = {}
     for key, value in values.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 from synthgen.config import Config, ExportColumns, JudgeLayout, ModelConfig, SamplingConfig
 from synthgen.config.saved import escape_interpolations
-from synthgen.publish.card_config import public_config, public_location
+from synthgen.publish.card_config import public_config, public_location, public_locations
 from synthgen.publish.card_numbers import make_numbers
 from synthgen.publish.card_tables import format_value
 from synthgen.publish.card_trainers import list_trainers
@@ -105,7 +105,7 @@ def _data_files(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _made(report: Mapping[str, Any], config: Config) -> list[tuple[str, str]]:
     judge, pairs, prompts = config.judge, config.pairs, config.prompts
-    source = [public_location(str(prompts.path)), prompts.config, f"split {prompts.split}", prompts.revision]
+    source = [public_locations(prompts.path), prompts.config, f"split {prompts.split}", prompts.revision]
     rules = [
         judge.model.name,
         f"rationale {judge.rationale.value}",

@@ -32,6 +32,7 @@ def _flow(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = [
         ("rows of prompts read", prompts.get("rows_read", prompts.get("read"))),
         ("of these duplicates", prompts.get("duplicates")),
+        ("of these duplicates, not equal to the character", prompts.get("twins") or None),
         ("of these left out (prompts.exclude)", prompts.get("excluded")),
         *_by_reason("of these unreadable", bad if isinstance(bad, Mapping) else {"any": bad}),
         ("prompts used", prompts.get("kept")),

@@ -9,7 +9,7 @@ from typing import Any
 
 from synthgen.config import Config
 from synthgen.publish.card import card_metadata, render_card
-from synthgen.publish.card_config import public_location
+from synthgen.publish.card_config import public_location, public_locations
 from synthgen.publish.card_content import make_reproduction
 from synthgen.publish.licences import check_licences
 from synthgen.publish.markup import fence, plain
@@ -36,7 +36,7 @@ def _content(report: Mapping[str, Any], config: Config, dataset: Mapping[str, An
     info = dataset["dataset_info"][0]
     stage = report["stages"]["task"]
     versions = [f"{package} {version}" for package, version in (report.get("versions") or {}).items()]
-    source = [public_location(str(prompts.path)), prompts.config, f"split {prompts.split}", prompts.revision]
+    source = [public_locations(prompts.path), prompts.config, f"split {prompts.split}", prompts.revision]
     made = [
         ("task", task.path),
         ("arguments", json.dumps(task.kwargs, ensure_ascii=False) if task.kwargs else ""),

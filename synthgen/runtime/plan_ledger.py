@@ -6,6 +6,7 @@ Reads files only: no Ray, no engine.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,13 +42,18 @@ def read_ledger(config: Config) -> dict[str, StageLedger]:
     """
     run_dir = RunDir(config.run.dir, min(config.storage.retry_s, FIRST_CONTACT_S))
     stages = resolve_flow(load_flow(config))
-    survey = survey_prompts(run_dir, config, PromptSource(config.prompts).fingerprint())
+    survey = survey_prompts(run_dir, config)
     if survey is not None:
-        prompts, sample = survey.ledger, survey.sample
+        prompts, sample, notes = survey.ledger, survey.sample, survey.ledger.notes
     else:
-        sample, total = _sample_source(config)
+        size = min(SAMPLE_PROMPTS, config.prompts.limit or SAMPLE_PROMPTS)
+        source = PromptSource(replace(config.prompts, limit=size))
+        sample, total = _sample_source(source, config.prompts.limit, size)
         full, rest = divmod(total or 0, config.run.unit_size)
         prompts = PromptLedger([config.run.unit_size] * full + ([rest] if rest else []), {})
+        notes = source.notes
+    for note in notes:
+        print(f"synthgen: {note}", file=sys.stderr)
     tokens = _mean_characters(sample) / CHARS_PER_TOKEN
     calibration = read_calibration(run_dir, stages, config.cluster)
     return {
@@ -182,19 +188,17 @@ def _stage_ledger(
     )
 
 
-def _sample_source(config: Config) -> tuple[pa.Table, int | None]:
-    """Return the first prompts of the source, and how many it holds, or None where that takes reading all of it."""
-    limit = config.prompts.limit
-    size = min(SAMPLE_PROMPTS, limit) if limit else SAMPLE_PROMPTS
-    source = PromptSource(replace(config.prompts, limit=size))
+def _sample_source(source: PromptSource, limit: int | None, size: int) -> tuple[pa.Table, int | None]:
+    """Return the first `size` prompts, and how many there are up to `limit`, or None where that takes reading all."""
     # Closed at once: a half-read source has reader threads, and the interpreter must not end under them.
     with contextlib.closing(source.tables(rows_per_table=size)) as tables:  # type: ignore[type-var]
         table = next(tables, None)
     if table is None:
-        raise ConfigError(f"prompts.path={config.prompts.path} holds no usable prompt")
+        raise ConfigError(f"prompts.path={source.path} holds no usable prompt")
     if table.num_rows < size or limit == size:
         return table, table.num_rows
-    counted = _count_rows(Path(config.prompts.path))
+    path = source.config.path
+    counted = _count_rows(Path(path)) if isinstance(path, str) else None
     return table, min(counted, limit) if counted and limit else counted or limit
 
 

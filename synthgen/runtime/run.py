@@ -85,6 +85,8 @@ def _run_once(session: Session, flow: Flow, stages: Sequence[ResolvedStage], pla
     run_dir, config = session.run_dir, session.config
     session.view.write_status("ingesting")
     prompts = ingest_prompts(run_dir, config)
+    for note in prompts.notes:
+        print(f"synthgen: {note}", file=sys.stderr, flush=True)
     try:
         if flow.check is not None:
             flow.check(run_dir.read_unit(PROMPTS, 0))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from synthgen.config import Config, PromptsConfig, RemovedPrompts, RunConfig
+from synthgen.config import Config, PromptDedup, PromptReference, PromptsConfig, RemovedPrompts, RunConfig
 from synthgen.errors import ConfigError
 from synthgen.ledger.ingest import PromptLedger, ingest_prompts, survey_prompts
 from synthgen.ledger.manifest import read_manifest
@@ -202,16 +202,78 @@ def test_edit_that_is_taken_back_makes_old_work_hold_again(source: Source) -> No
 def test_survey_changes_nothing_and_says_what_ingestion_will(source: Source) -> None:
     source.write(*(row(i, answer="yes") for i in range(10)))
     config = source.config(reference_column="answer")
-    fingerprint = PromptSource(config.prompts).fingerprint()
-    assert survey_prompts(source.run_dir, config, fingerprint) is None
+    assert survey_prompts(source.run_dir, config) is None
     source.ingest(reference_column="answer")
     source.write(*(row(i, answer="no") for i in range(13)))
     before = source.bytes()
     config = source.config(reference_column="answer")
-    survey = survey_prompts(source.run_dir, config, PromptSource(config.prompts).fingerprint())
+    survey = survey_prompts(source.run_dir, config)
     assert source.bytes() == before
     assert survey is not None
     assert survey.ledger == source.ingest(reference_column="answer")
+
+
+def test_run_that_holds_twins_grows_and_keeps_them(source: Source) -> None:
+    """A run that was begun when only equal texts were duplicates: its twins stay, and new ones do not come in."""
+    twins = [json.dumps({"prompt": text}) for text in ("Why so?", "Why  so?", "Why so? ")]
+    source.write(twins[1], row(1), twins[0])
+    source.ingest(dedup=PromptDedup.exact)
+    before = source.ids()
+    source.write(twins[2], row(2), twins[0], twins[1], row(1), row(3), json.dumps({"prompt": "Question number 3? "}))
+    ledger = source.ingest()
+    assert source.ids() == [*before, id_of(2), id_of(3)]
+    assert (ledger.stats["kept"], ledger.stats["duplicates"], ledger.stats["twins"]) == (5, 2, 2)
+    assert ledger.left_out == {}
+
+
+@pytest.mark.parametrize("removed", [RemovedPrompts.refuse, RemovedPrompts.drop, RemovedPrompts.keep])
+def test_twin_takes_the_place_of_a_prompt_that_is_gone(source: Source, removed: RemovedPrompts) -> None:
+    source.write(row(1), json.dumps({"prompt": "Why so?"}))
+    source.ingest()
+    gone = source.ids()[1]
+    source.write(json.dumps({"prompt": "Why so? "}), row(1))
+    if removed is RemovedPrompts.refuse:
+        with pytest.raises(ConfigError, match=f"gives 1 of them no more \\(the first: {gone}\\)"):
+            source.ingest()
+        return
+    ledger = source.ingest(removed=removed)
+    new = make_prompt_id([{"role": "user", "content": "Why so? "}])
+    if removed is RemovedPrompts.keep:
+        assert source.ids() == [id_of(1), gone]
+        assert ledger.left_out == {}
+    else:
+        assert source.ids() == [id_of(1), gone, new]
+        assert ledger.left_out == {"removed": [gone]}
+
+
+def test_run_keeps_the_rules_that_it_was_begun_with(source: Source) -> None:
+    """A manifest of before there were rules: answers at the end stay references, so that growth judges none anew."""
+
+    def chat(number: int) -> str:
+        turns = [{"role": "user", "content": f"Question number {number}?"}, {"role": "assistant", "content": "Yes."}]
+        return json.dumps({"messages": turns})
+
+    def references() -> list[Any]:
+        units = range(len(source.run_dir.committed(PROMPTS)))
+        return [one for unit in units for one in source.run_dir.read_unit(PROMPTS, unit)["reference"].to_pylist()]
+
+    source.write(chat(1), chat(2))
+    source.ingest(reference=PromptReference.last_turn)
+    written = source.run_dir.read_json(MANIFEST)
+    assert written.pop("rules") == 1
+    written["fingerprint"] = PromptSource(source.config().prompts).fingerprint()  # there was no such key
+    source.run_dir.write_json(MANIFEST, written)
+    before = source.bytes()
+    assert source.ingest().rows == 2
+    assert source.bytes() == before
+    source.write(chat(1), chat(2), chat(3))
+    first = source.ingest()
+    assert references() == ["Yes."] * 3
+    assert first.units[0].former == {}
+    assert source.run_dir.read_json(MANIFEST)["rules"] == 0
+    source.write(chat(1), chat(2), chat(3), chat(4))
+    source.ingest(reference=PromptReference.none)
+    assert references() == [None] * 4
 
 
 def damage_absent(source: Source, path: str) -> None:

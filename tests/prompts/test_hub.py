@@ -31,6 +31,13 @@ configs:
   data_files: other.jsonl
 ---
 """
+CARD_OF_PARQUET = """\
+---
+configs:
+- config_name: default
+  data_files: train.parquet
+---
+"""
 
 
 def to_jsonl(*questions: str) -> bytes:
@@ -85,6 +92,19 @@ def test_hub_fingerprint_follows_the_commit(hub: HubServer) -> None:
     assert fingerprint(split="test") != before
     hub.commit(REPO, {"train.jsonl": to_jsonl("z")})
     assert fingerprint() != before
+
+
+def test_hub_gives_messages_of_unequal_keys(hub: HubServer, tmp_path: Path) -> None:
+    """`push_to_hub` of `datasets` from 4.7 on writes them as `arrow.json`."""
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?", "name": "Ann"}]
+    rows = [{"messages": [*turns, {"role": "user", "content": text}]} for text in ("a", "b")]
+    made = datasets.Dataset.from_list(rows, on_mixed_types="use_json")
+    assert "Json" in str(made.features["messages"])
+    made.to_parquet(tmp_path / "a.parquet")
+    hub.commit(REPO, {"train.parquet": (tmp_path / "a.parquet").read_bytes(), "README.md": CARD_OF_PARQUET.encode()})
+    source = PromptSource(PromptsConfig(path=REPO))
+    messages = [row["messages"] for table in source.tables(10) for row in table.to_pylist()]
+    assert [[turn["content"] for turn in one] for one in messages] == [["Hi", "Yes?", "a"], ["Hi", "Yes?", "b"]]
 
 
 @pytest.mark.parametrize(
