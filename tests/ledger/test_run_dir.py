@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import pickle
 import random
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from synthgen.errors import RunFailedError
 from synthgen.ledger.run_dir import (
     COUNTS_KEY,
     INPUTS_KEY,
@@ -130,3 +132,30 @@ def test_corrupt_unit_error_travels(tmp_path: Path) -> None:
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.rows, again.unit) == (str(error), (0, 4), 7)
     assert str(error).startswith(f"{STAGE}/parts/unit-000007.0-4.parquet was made from")
+
+
+@pytest.mark.parametrize("rows", [0, 1, 200])
+def test_file_counts_from_its_last_byte_on(tmp_path: Path, rows: int) -> None:
+    """An empty table's file is nothing but its footer; each shorter beginning of a file is torn."""
+    run_dir = RunDir(str(tmp_path))
+    run_dir.commit_unit(STAGE, 0, TABLE.slice(0, rows))
+    path = tmp_path / unit_path(STAGE, 0)
+    whole = path.read_bytes()
+    assert run_dir.committed(STAGE) == {0}
+    for length in (0, 3, 4, 8, 11, 12, 13, len(whole) - 8, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert run_dir.committed(STAGE) == set(), length
+        path.write_bytes(whole)
+
+
+def test_file_that_cannot_be_written_ends_the_run_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = RunDir(str(tmp_path))
+
+    def full(path: str, data: bytes) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run_dir.storage, "create", full)
+    with pytest.raises(RunFailedError, match=r"unit-000000\.parquet could not be written: the disk is full; what was"):
+        run_dir.commit_unit(STAGE, 0, TABLE)
