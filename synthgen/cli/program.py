@@ -38,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise SystemExit(run_command(list(sys.argv[1:] if argv is None else argv)))
 
 
+OF_A_RUN = ("status", "report", "publish")
+"""Commands about one run directory: it may be given without its key."""
+
+
 def run_command(arguments: list[str]) -> int:
     """Run one command line and return its exit status."""
     show_traceback = _take_flag(arguments, "--traceback") or bool(os.environ.get("SYNTHGEN_TRACEBACK"))
@@ -52,6 +56,8 @@ def run_command(arguments: list[str]) -> int:
         config_dir = _take_option(rest, "--config-dir")
         multirun = _take_flag(rest, "-m", "--multirun")
         command = find_command(name)
+        if name in OF_A_RUN and rest and "=" not in rest[0] and not rest[0].startswith(("-", "~")):
+            rest[0] = f"run_dir={rest[0]}"
         _refuse_options(rest)
         if not multirun:
             return command(rest, config_dir)
