@@ -62,7 +62,8 @@ def _suggest_format(arch: Architecture, model: ModelConfig, cluster: ClusterConf
         size = weights_bytes(other_arch) / GIB
         if best is None or (size, other.name) > best[:2]:
             best = (size, other.name, other_arch.quantization.label)
-    return f"model@{key}={best[1]} ({best[2]}, {best[0]:.1f} GiB)" if best else ""
+    chosen = "model" if key == "model" else f"model@{key}"
+    return f"{chosen}={best[1]} ({best[2]}, {best[0]:.1f} GiB)" if best else ""
 
 
 def _suggest_machines(arch: Architecture, model: ModelConfig, cluster: ClusterConfig) -> str:
