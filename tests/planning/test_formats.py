@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
 
 from synthgen.cli import run_command
+from synthgen.config import ClusterConfig
 from synthgen.config.compose import compose_config
 from synthgen.errors import ConfigError
 from synthgen.planning import list_models
 from synthgen.planning.formats import list_formats
 
 
-def cluster_of(name: str):  # type: ignore[no-untyped-def]
+def cluster_of(name: str) -> ClusterConfig:
     return compose_config(["experiment=echo", f"cluster={name}"]).cluster
 
 
 def test_formats_that_fit_come_first_the_least_loss_before_speed() -> None:
-    choices = list_formats("llama-3.1-70b", cluster_of("8xh100"))
+    choices = list_formats("llama-3.1-70b", cluster_of("8xh100-80"))
     fitting = [one for one in choices if not one.problem]
     assert fitting == choices[: len(fitting)]
     tiers = [one.loss.tier for one in fitting]
     assert tiers == sorted(tiers)
     assert fitting[0].name == "llama-3.1-70b", "nothing is lost where nothing is quantized"
-    for one, other in zip(fitting, fitting[1:], strict=False):
+    for one, other in itertools.pairwise(fitting):
         if one.loss.tier == other.loss.tier:
             assert (one.tokens_per_s or 0) >= (other.tokens_per_s or 0)
 
@@ -46,7 +48,5 @@ def test_command_says_what_fits_and_why_the_rest_does_not(capsys: pytest.Capture
 
 
 def test_unknown_model_is_one_line() -> None:
-    with pytest.raises(
-        ConfigError, match=r"model=lama-3\.1-70b is not in the catalog, or has no numbers there; try lla"
-    ):
+    with pytest.raises(ConfigError, match=r"model=lama-3\.1-70b is not in the catalog, or has no numbers there"):
         list_formats("lama-3.1-70b", cluster_of("1xh100"))
