@@ -25,7 +25,7 @@ def test_formats_that_fit_come_first_the_least_loss_before_speed() -> None:
     assert fitting == choices[: len(fitting)]
     tiers = [one.loss.tier for one in fitting]
     assert tiers == sorted(tiers)
-    assert fitting[0].name == "llama-3.1-70b", "nothing is lost where nothing is quantized"
+    assert {"llama-3.1-70b", "llama-3.1-70b-fp8", "llama-3.1-70b-awq-int4"} <= {one.name for one in fitting}
     for one, other in itertools.pairwise(fitting):
         if one.loss.tier == other.loss.tier:
             assert (one.tokens_per_s or 0) >= (other.tokens_per_s or 0)
