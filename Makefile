@@ -37,9 +37,10 @@ check: setup ## lint, formatting, types; shell scripts and the Dockerfile too
 	@.venv/bin/shellcheck .ci/run requirements/*.sh jobs/*.sh
 	@.venv/bin/hadolint Dockerfile
 
-format: setup ## apply formatting and the lint fixes that are safe
+format: setup ## apply formatting and the lint fixes that are safe; write docs/configuration.md anew
 	@.venv/bin/ruff check --fix-only .
 	@.venv/bin/ruff format .
+	@$(PY) -m synthgen.config.docs
 
 bench: setup ## measure
 	@$(PY) -m benchmarks $(ARGS)

@@ -1,4 +1,9 @@
-"""Checks across fields that types cannot make. Each error names the dotted key, its value and the mend."""
+"""Checks that types cannot make: ranges, and keys that only fail together. Each error names the dotted key, its value
+and the mend.
+
+What a room alone can judge is checked by the room when a pipeline builds its flow: `pairs/settings.py`,
+`export/dataset.py` (`check_export`), `stages/judge.py`.
+"""
 
 from __future__ import annotations
 
@@ -49,10 +54,8 @@ def _run_problems(config: Config) -> Iterator[str]:
         yield from _at_least("prompts.limit", config.prompts.limit, 1)
     yield from _fraction("run.max_failed_fraction", run.max_failed_fraction)
     yield from _fraction("prompts.max_bad_fraction", config.prompts.max_bad_fraction)
-    yield from _fraction("export.test_fraction", config.export.test_fraction)
     yield from _at_least("preview.prompts", config.preview.prompts, 1)
     yield from _at_least("calibrate.units", config.calibrate.units, 1)
-    yield from _at_least("export.shard_mib", config.export.shard_mib, 1)
     yield from _at_least("cluster.max_load_attempts", config.cluster.max_load_attempts, 1)
     yield from _at_least("cluster.stall_timeout_s", config.cluster.stall_timeout_s, 5)
 

@@ -23,6 +23,8 @@ def test_contributing_names_classes_and_registries_that_exist() -> None:
         "ENGINES",
         "AspectConfig",
         "READERS",
+        "FORMATS",
+        "AnswerFormat",
         "POLICIES",
         "SCORERS",
         "COMMANDS",
