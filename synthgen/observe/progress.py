@@ -42,7 +42,7 @@ class ProgressView:
         run_dir: `status.json` is written here, whole, every few seconds.
         interval_s: time between lines where the output is not a terminal, s.
         quiet: show nothing (`status.json` is written all the same).
-        told: called with what `status.json` is to hold, each time; what it raises ends the run.
+        told: called with what `status.json` holds, each time; what it raises ends the run, and it is not called again.
     """
 
     def __init__(
@@ -130,13 +130,18 @@ class ProgressView:
                 "replicas": snapshot.replicas,
                 "eta_s": self._eta_s(snapshot),
             }
-        if self._told is not None:
-            self._told(status)
         try:
             patience_s = PATIENCE_S if state == "running" else None  # the executor waits meanwhile
             self._run_dir.write_json("status.json", status, patience_s=patience_s)
         except (OSError, StorageError) as error:  # a full disk, a store that is away: no reason to end a run
             logger.warning("status.json was not written: %s", describe_os_error(error))
+        self._tell(status)
+
+    def _tell(self, status: Mapping[str, Any]) -> None:
+        told, self._told = self._told, None  # while it raises: how the run ended is written after that, and not told
+        if told is not None:
+            told(status)
+        self._told = told
 
     def _stage_status(self, name: str, totals: StageTotals) -> dict[str, Any]:
         return {

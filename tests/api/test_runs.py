@@ -61,6 +61,20 @@ def test_callback_that_raises_ends_the_run_and_keeps_what_is_there(settings: dic
     assert reused == 4
 
 
+def test_callback_that_always_raises_leaves_a_state_that_is_true(settings: dict[str, Any], tmp_path: Path) -> None:
+    told = []
+
+    def refuse(status: Mapping[str, Any]) -> None:
+        told.append(status["state"])
+        raise ValueError(f"enough of {status['state']}")
+
+    other = {**settings, "run": {**settings["run"], "dir": tmp_path / "run"}}
+    with inline_runs(), pytest.raises(ValueError, match="enough of ingesting"):
+        synthgen.run(other, progress=refuse)
+    assert told == ["ingesting"]
+    assert json.loads((tmp_path / "run/status.json").read_text())["state"] == "failed"
+
+
 def test_opened_run_gives_its_data_set(run: synthgen.Run) -> None:
     opened = synthgen.open_run(run.url)
     assert {"default", "kto", "generations", "sft"} <= set(opened.configs)
