@@ -16,7 +16,7 @@ from synthgen.config import Config, ExportColumns
 from synthgen.export.sharegpt import SHAREGPT_TYPE, TURN_TYPE, align_turns, name_turns
 from synthgen.export.transcripts import append_turn, render_hh, render_text
 from synthgen.pairs import UnitPairs
-from synthgen.pairs.eligibility import find_faults
+from synthgen.pairs.eligibility import find_faults, find_whole
 from synthgen.records import MESSAGES_TYPE
 
 
@@ -24,7 +24,8 @@ def make_sft(block: UnitPairs, config: Config) -> pa.Table:
     """Return the best completion of each prompt, for supervised fine-tuning: prompt_id, messages (prompt and
     completion), model, generator, completion_id, score.
 
-    The best is the best-scored of those that may be chosen (not cut off, empty or a refusal); of equals the first.
+    The best is the best-scored of those that the model ended itself and that may be chosen (not empty, no refusal); of
+    equals the first.
     """
     best = _take_best(block, config)
     names = ("prompt_id", "model", "generator", "completion_id", "score")
@@ -51,7 +52,7 @@ def _take_best(block: UnitPairs, config: Config) -> pa.Table:
     """The rows of `generations` that `make_sft` describes."""
     table = block.generations
     score = table["score"].to_numpy()
-    usable = (find_faults(table, config.pairs.drop_refusals) < 0) & ~np.isnan(score)
+    usable = find_whole(table, cut_off=False) & (find_faults(table, config.pairs.drop_refusals) < 0) & ~np.isnan(score)
     rows = np.flatnonzero(usable)
     prompt = pc.rank(table["prompt_id"], tiebreaker="min").to_numpy()[rows]
     order = rows[np.lexsort((rows, -score[rows], prompt))]

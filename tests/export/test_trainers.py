@@ -17,14 +17,16 @@ import pytest
 import torch
 import trl
 from exported_runs import export_units, rows_of
+from judged_tables import make_completion, make_judgement, to_generations, to_judgements
 from trainers.pairs import ODD_PROMPTS, make_unit
 
-from synthgen.config import Config, ExportColumns, ExportConfig
+from synthgen.config import Config, ExportColumns, ExportConfig, PairsConfig
 from synthgen.export import ExportResult
 from synthgen.export.dataset_info import DATASET_INFO
-from synthgen.export.formats import FORMATS
+from synthgen.export.formats import FORMATS, make_sft
 from synthgen.export.sharegpt import align_turns, name_turns
 from synthgen.models.tiny import ensure_tiny_model
+from synthgen.pairs import pair_unit
 
 Row = dict[str, Any]
 Run = tuple[Path, ExportResult]
@@ -257,6 +259,23 @@ def test_align_turns_joins_answers_of_tools_and_takes_null_for_no_text() -> None
         {"from": "gpt", "value": "Windy."},
         {"from": "human", "value": "And?"},
     ]
+
+
+def test_sft_leaves_out_what_the_model_did_not_end_itself() -> None:
+    """A scorer of one's own may score such texts; the judge does not."""
+    prompt_id = make_unit(0)["prompts"]["prompt_id"][0].as_py()
+    ends = ("content_filter", "length", "stop", None)
+    rows = [make_completion(prompt_id, i, f"Text {i}.", finish_reason=end) for i, end in enumerate(ends)]
+    block = pair_unit(
+        make_unit(0)["prompts"].slice(0, 1),
+        to_generations(rows),
+        to_judgements([make_judgement(prompt_id, [5, 4, 3, 2])]),
+        PairsConfig(),
+        use_expected=False,
+        run_seed=0,
+    )
+    (row,) = make_sft(block, Config()).to_pylist()
+    assert row["messages"][-1]["content"] == "Text 2."
 
 
 def test_dataset_info_is_written_with_sharegpt_alone_and_names_what_was_exported(tmp_path: Path) -> None:
