@@ -64,7 +64,7 @@ def compose_tree(overrides: Sequence[str], config_dir: str | None = None) -> Any
         with initialize_config_dir(config_dir=str(project_path("conf")), version_base="1.3"):
             composed = compose(config_name="config", overrides=[*search, *overrides])
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(error)) from error
+        raise ConfigError(explain_error(error)) from error
     plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=False))
     for full_key, key, owner in iterate_unknown(plain):
         raise ConfigError(_explain_key(full_key, key, owner))
@@ -79,7 +79,7 @@ def to_config(composed: Any) -> Config:
     try:
         return cast(Config, OmegaConf.to_object(composed))
     except OmegaConfBaseException as error:
-        raise ConfigError(_explain(error)) from error
+        raise ConfigError(explain_error(error)) from error
 
 
 def sweep(overrides: Sequence[str]) -> list[list[str]]:
@@ -92,7 +92,7 @@ def sweep(overrides: Sequence[str]) -> list[list[str]]:
         parsed = OverridesParser.create().parse_overrides(keep_texts(overrides))
         return [list(batch) for batches in BasicSweeper.split_arguments(parsed, None) for batch in batches]
     except HydraException as error:
-        raise ConfigError(_explain(error)) from error
+        raise ConfigError(explain_error(error)) from error
 
 
 def list_options(group: str, config_dir: str | None = None) -> list[str]:
@@ -141,7 +141,7 @@ def _load_aspects(config: Config, config_dir: str | None) -> None:
             config.judge.aspect[name] = cast(AspectConfig, OmegaConf.to_object(merged))
 
 
-def _explain(error: BaseException) -> str:
+def explain_error(error: BaseException) -> str:
     """Return one line for a Hydra or OmegaConf error: what is wrong, and the nearest right thing."""
     chain: list[BaseException] = []
     link: BaseException | None = error
@@ -161,9 +161,15 @@ def _explain(error: BaseException) -> str:
     full_key = re.search(r"full_key: (\S+)", text)
     if unknown:
         return _explain_key(full_key[1] if full_key else unknown[1], unknown[1], unknown[2])
+    untyped = re.search(r"(\w+) is not a subclass of (ModelConfig|GeneratorConfig)", text)
+    if untyped and full_key:
+        is_new, place = untyped[2] == "GeneratorConfig", full_key[1]
+        place = f"generators.{place.removeprefix('generators.')}.model" if is_new else place
+        return f"{place} is chosen by its name in the catalog; write {'+' if is_new else ''}model@{place}=…"
     value = re.search(
         r"(Value '.*?' of type '\w+' could not be converted to \w+|Invalid value '.*?', expected one of \[.*?\]"
-        r"|Cannot convert '.*?' to \w+|Invalid type assigned[^\n]*|Value '.*?' is not a[^\n]*)",
+        r"|Cannot convert '.*?' to \w+|Invalid type assigned[^\n]*|Value '.*?' is not a[^\n]*"
+        r"|Incompatible value 'None'[^\n]*|field '.*?' is not Optional)",
         text,
         re.DOTALL,
     )
@@ -176,7 +182,8 @@ def _explain(error: BaseException) -> str:
     absent = re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text)
     if absent:
         parent = absent[2].rpartition(".")[0]
-        return f"{absent[2]} does not exist; to add a key to {parent or 'the configuration'}, write +{absent[2]}.…"
+        entry = f"model@{absent[2]}.model=…" if parent == "generators" else f"{absent[2]}.…"
+        return f"{absent[2]} does not exist; to add a key to {parent or 'the configuration'}, write +{entry}"
     if group_override:
         return f"{group_override[1]}: {_squeeze(chain[-1])}; to add a key, write +{group_override[1]}=…"
     return _squeeze(re.sub(r"See https?://\S+ for details", "", str(chain[0])))

@@ -48,8 +48,9 @@ synthgen config experiment=demo run.seed=1 'judge.aspects=[helpfulness,honesty]'
 ```
 
 - `group=option` takes a whole file of `conf/`, such as `cluster=8xh100-80`;
-- `group@place=option` puts it somewhere: `model@judge.model=tiny` makes `tiny` the judge's model;
-- `key=value` sets one value; `+key=value` adds an entry to a mapping (`+generators.second.n=2`), `~key` removes one;
+- `group@place=option` puts it somewhere: `model@judge.model=tiny` makes `tiny` the judge's model,
+  `+model@generators.second.model=tiny generators.second.n=2` adds a generator;
+- `key=value` sets one value, `+key=value` adds one to a mapping (`+cluster.runtime_env.pip=[x]`), `~key` removes one;
 - `-m` runs every combination of comma-separated values: `synthgen run -m pairs.policy=best_worst,best_random …`;
 - `--config-dir DIR` finds groups of your own in DIR first: `DIR/experiment/mine.yaml` is `experiment=mine`.
 

@@ -45,6 +45,11 @@ def test_a_judge_that_is_chosen_beside_an_experiment_is_the_one_that_judges(expe
     assert (judge.aspects, judge.orders, judge.rationale) == (["overall-rating"], 2, Rationale.none)
 
 
+def test_second_generator_is_added_by_its_model() -> None:
+    config = compose_config([*ECHO, "+model@generators.second.model=tiny", "generators.second.n=2"])
+    assert (config.generators["second"].n, config.generators["second"].model.name) == (2, "tiny")
+
+
 @pytest.mark.parametrize(
     ("group", "name"),
     [(group, name) for group in ("prompts", "judge", "pairs", "cluster", "publish") for name in list_options(group)],
@@ -74,6 +79,19 @@ def test_model_composes_as_generator_and_as_judge(name: str) -> None:
             "model='lama-3.1-8b' is not in the catalog; did you mean llama-3.1-8b",
         ),
         ([*ECHO, "run.sed=1"], "run.sed is not a configuration key; did you mean run.seed?"),
+        (
+            [*ECHO, "generators.second.n=2"],
+            "generators.second does not exist; to add a key to generators, write +model@generators.second.model=…",
+        ),
+        (
+            [*ECHO, "+generators.second.n=2"],
+            "generators.second.model is chosen by its name in the catalog; write +model@generators.second.model=…",
+        ),
+        (
+            [*ECHO, "generators.main.model=tiny"],
+            "generators.main.model is chosen by its name in the catalog; write model@generators.main.model=…",
+        ),
+        ([*ECHO, "pairs.min_margin=null"], "pairs.min_margin: field 'pairs.min_margin' is not Optional"),
         ([*ECHO, "generators.main.sampling.max_tokens=abc"], "generators.main.sampling.max_tokens: Value 'abc'"),
         ([*ECHO, "generators.main.n=1"], "generators.main.n=1 gives one completion per prompt in all"),
         ([*ECHO, "pairs.policy=foo"], "pairs.policy='foo' is not known; there are: best_worst"),
