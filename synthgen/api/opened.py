@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
     from synthgen.pairs import UnitPairs
 
 
-def open_run(path: Any) -> Run:
+def open_run(path: str | os.PathLike[str]) -> Run:
     """Return the run in a directory (a path or a URL of an object store), finished or not.
 
     Raises:
         ConfigError: there is none.
     """
-    run = Run(RunDir(str(path)))
+    run = Run(RunDir(os.fspath(path)))
     run.status()  # refuses a directory without a run
     return run
 
@@ -80,13 +81,13 @@ class Run:
             ConfigError: the data set has no such config or split.
         """
         import datasets
+        import pyarrow.parquet as pq
 
         root = self._run_dir.storage.root
-        if root is None:
+        files = [] if root is None else [str(root / ROOT / path) for path in self._files(name, split)]
+        if not any(pq.read_metadata(file).num_rows for file in files):  # which `load_dataset` refuses
             return datasets.Dataset(self.table(name, split))
-        files = [str(root / ROOT / path) for path in self._files(name, split)]
-        kind = "json" if files[0].endswith(("jsonl", "json")) else "parquet"
-        loaded = datasets.load_dataset(kind, data_files=files, split="train")
+        loaded = datasets.load_dataset("parquet", data_files=files, split="train")
         assert isinstance(loaded, datasets.Dataset)
         return loaded
 
@@ -101,14 +102,11 @@ class Run:
     def table(self, name: str = "default", split: str = "train") -> pa.Table:
         """Return the same as an Arrow table, in memory."""
         import pyarrow as pa
-        import pyarrow.json as pj
         import pyarrow.parquet as pq
 
-        tables = []
-        for path in self._files(name, split):
-            data = pa.BufferReader(self._run_dir.storage.read(f"{ROOT}/{path}"))
-            tables.append(pq.read_table(data) if path.endswith(".parquet") else pj.read_json(data))
-        return pa.concat_tables(tables)
+        paths = self._files(name, split)
+        read = self._run_dir.storage.read
+        return pa.concat_tables(pq.read_table(pa.BufferReader(read(f"{ROOT}/{path}"))) for path in paths)
 
     def failures(self) -> list[dict[str, Any]]:
         """Return what failed, a mapping per request: `stage`, `unit`, `reason`, `message`, `input`, …"""
@@ -119,10 +117,11 @@ class Run:
                 found += [_read_line(line) for line in lines if line.strip()]
         return found
 
-    def pair(self, **settings: Any) -> UnitPairs:
+    def pair(self, *, seed: int | None = None, **settings: Any) -> UnitPairs:
         """Return the pairs that its completions give under other settings; the run stays as it is.
 
         Args:
+            seed: in the place of `run.seed`, for policies that draw; None: the run's own.
             settings: keys of `pairs` to change; the others are those of the run. Without any: the run's own pairs.
 
         Raises:
@@ -138,8 +137,11 @@ class Run:
         units = sorted(self._run_dir.committed(PROMPTS))
         prompts = pa.concat_tables([self._run_dir.read_unit(PROMPTS, unit) for unit in units])
         prompts = prompts.filter(pc.is_in(prompts["prompt_id"], pc.unique(generations["prompt_id"])))
+        if "prompts" in settings:
+            raise ConfigError("pairs.prompts is not a configuration key; a run has its own")
         own = asdict(self.config.pairs)
-        return pair(generations, seed=self.config.run.seed, prompts=prompts, **{**own, **settings})
+        seed = self.config.run.seed if seed is None else seed
+        return pair(generations, seed=seed, prompts=prompts, **{**own, **settings})
 
     @property
     def _entries(self) -> list[dict[str, Any]]:

@@ -7,51 +7,70 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from synthgen.config import Config
 
 Settings = Mapping[str, Any] | Sequence[str]
 """`{"experiment": "echo", "run": {"dir": "runs/a"}, "generators.main.n": 4}`, or overrides as the command line has."""
+
+_PLAIN_KEY = r"[A-Za-z_][A-Za-z0-9_-]*|[0-9]+"
 
 
 def to_overrides(settings: Settings) -> list[str]:
     """Return `settings` as overrides. Text stays text, whatever it holds.
 
     Raises:
-        TypeError: settings are a single text, or a value has no form in a configuration.
+        TypeError: settings are neither, such as a single text, or a value has no form in a configuration.
     """
-    if isinstance(settings, str):
-        raise TypeError(f"settings is the text {settings!r}; give a list of overrides or a mapping")
-    if not isinstance(settings, Mapping):
+    if isinstance(settings, Mapping):
+        return [f"{key}={_write(value, key)}" for key, value in _flatten(settings, "")]
+    is_list = isinstance(settings, Sequence) and not isinstance(settings, str)
+    if is_list and all(isinstance(override, str) for override in settings):
         return list(settings)
-    return [f"{key}={_write(value, key)}" for key, value in _flatten(settings, "")]
+    raise TypeError(f"settings={settings!r}: give a list of overrides or a mapping")
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in settings.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            if _is_free(name):
-                yield f"++{name.lstrip('+')}", value  # its keys are new ones
-            else:
-                yield from _flatten(value, f"{name}.")
+        if _is_free(name):
+            yield from _add(f"++{name.lstrip('+')}", value)
+        elif isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{name}.")
         else:
             yield name, value
 
 
+def _add(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Add what lies in a mapping of any keys. In Hydra's `{key: …}` a key such as `50` or `null` would be no text."""
+    if not isinstance(value, Mapping) or not value:
+        yield name, value
+        return
+    odd = {key: item for key, item in value.items() if not re.fullmatch(_PLAIN_KEY, str(key))}
+    for key, item in value.items():
+        if key not in odd:
+            yield from _add(f"{name}.{key}", item)
+    if odd:
+        yield name, odd
+
+
 def _is_free(key: str) -> bool:
-    """Return whether the schema has a mapping at `key` that may hold any keys, such as `cluster.runtime_env`."""
+    """Return whether `key` is, or lies in, a mapping of the schema that may hold any keys: `cluster.runtime_env`."""
     found: Any = Config
     for name in key.lstrip("+").split("."):
-        if get_origin(found) is dict:
-            found = get_args(found)[1]
-        elif is_dataclass(found):
+        if is_dataclass(found):
             found = get_type_hints(found).get(name)
+        elif get_origin(found) is dict and is_dataclass(get_args(found)[1]):
+            found = get_args(found)[1]
         else:
-            return False
+            break
     return get_origin(found) is dict and not is_dataclass(get_args(found)[1])
 
 
 def _write(value: Any, key: str) -> str:
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
 from synthgen.config import PairsConfig
-from synthgen.errors import ConfigError, one_line
+from synthgen.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,6 +27,8 @@ def pair(generations: Any, *, seed: int = 0, prompts: pa.Table | None = None, **
 
     Raises:
         ConfigError: a setting is unknown or cannot work.
+        TypeError: `generations` is none of these, such as all splits at once.
+        ValueError: it lacks a column, or holds a completion twice.
     """
     from synthgen.pairs import pair_generations
 
@@ -35,21 +36,19 @@ def pair(generations: Any, *, seed: int = 0, prompts: pa.Table | None = None, **
 
 
 def _settings(settings: dict[str, Any]) -> PairsConfig:
-    import difflib
-
+    import numpy as np
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    known = [field.name for field in fields(PairsConfig)]
-    for name in settings:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-            raise ConfigError(f"pairs.{name} is not a configuration key; {hint}")
+    from synthgen.config.compose import explain_error
+
+    settings = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
     try:
-        return cast(PairsConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(PairsConfig), settings)))
+        schema = OmegaConf.create({"pairs": OmegaConf.structured(PairsConfig)})
+        merged = cast(Any, OmegaConf.merge(schema, {"pairs": settings}))
+        return cast(PairsConfig, OmegaConf.to_object(merged.pairs))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"pairs: {one_line(error)}") from error
+        raise ConfigError(explain_error(error)) from error
 
 
 def _to_arrow(generations: Any) -> pa.Table:
@@ -59,6 +58,9 @@ def _to_arrow(generations: Any) -> pa.Table:
         return generations
     if hasattr(generations, "to_arrow"):  # polars
         return generations.to_arrow()
-    if hasattr(generations, "with_format"):  # datasets, whose indices (a filter, a shuffle) count
+    import datasets
+
+    if isinstance(generations, datasets.Dataset):  # its indices (a filter, a shuffle) count
         return generations.with_format("arrow")[:]
-    raise TypeError(f"generations is a {type(generations).__name__}; give a data set, a polars frame or an Arrow table")
+    kind = type(generations).__name__
+    raise TypeError(f"generations is of type {kind}; give one split as a Dataset, a polars frame or an Arrow table")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +36,32 @@ def test_mappings_become_dotted_keys() -> None:
     )
 
 
+def test_mappings_of_any_keys_take_new_keys_in_each_form() -> None:
+    model = "generators.main.model"
+    for settings in (
+        {f"{model}.engine_args": {"seed": 1, "rope": {"type": "yarn"}}},
+        {model: {"engine_args": {"seed": 1, "rope": {"type": "yarn"}}}},
+        {f"{model}.engine_args.seed": 1, f"{model}.engine_args.rope": {"type": "yarn"}},
+        {f"{model}.engine_args.seed": 1, f"+{model}.engine_args.rope.type": "yarn"},
+    ):
+        config = compose_config(to_overrides({"experiment": "echo", **settings}))
+        assert config.generators["main"].model.engine_args == {"seed": 1, "rope": {"type": "yarn"}}
+
+
+def test_keys_that_look_like_numbers_stay_text() -> None:
+    settings = {"experiment": "echo", "generators.main.sampling.logit_bias": {"50": -1}}
+    assert compose_config(to_overrides(settings)).generators["main"].sampling.logit_bias == {"50": -1.0}
+    names = {"1": "a", "null": "b", "c d": "e"}
+    config = compose_config(to_overrides({"experiment": "echo", "cluster.runtime_env.env_vars": names}))
+    assert config.cluster.runtime_env == {"env_vars": names}
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    settings = {"pairs.min_margin": np.float64(0.5), "run.seed": np.int64(3), "judge.expected": np.bool_(True)}
+    config = compose_config(to_overrides({"experiment": "echo", **settings}))
+    assert (config.pairs.min_margin, config.run.seed, config.judge.expected) == (0.5, 3, True)
+
+
 @given(TEXTS)
 def test_any_text_comes_through(text: str) -> None:
     (override,) = to_overrides({"publish": {"language": text}})
@@ -56,8 +84,10 @@ def test_lists_of_overrides_pass_as_they_are() -> None:
 
 
 def test_what_has_no_form_is_refused_by_its_key() -> None:
-    with pytest.raises(TypeError, match="give a list of overrides or a mapping"):
-        to_overrides("experiment=echo")
+    nothing: Any = ("experiment=echo", None, 3, [3])
+    for settings in nothing:
+        with pytest.raises(TypeError, match="give a list of overrides or a mapping"):
+            to_overrides(settings)
     with pytest.raises(TypeError, match=r"run\.dir=<object"):
         to_overrides({"run": {"dir": object()}})
     with pytest.raises(ConfigError, match=r"did you mean run\.seed"):

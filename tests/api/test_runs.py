@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 import synthgen
@@ -111,9 +114,12 @@ def test_pairing_with_other_settings_leaves_the_run_alone(run: synthgen.Run) -> 
     before = run.frame()
     every = run.pair(policy="all_pairs", max_pairs_per_prompt=9)
     assert every.counts.pairs > run.report["pairs"]["made"]
-    assert run.pair(min_margin=1.5).counts.pairs < run.report["pairs"]["made"]
+    assert run.pair(min_margin=np.float64(1.5)).counts.pairs < run.report["pairs"]["made"]
     assert run.frame().equals(before)
     assert datasets.Dataset(every.pairs).num_rows == every.counts.pairs
+    drawn = [run.pair(policy="best_random", seed=seed).pairs for seed in (0, 0, 1)]
+    assert drawn[0].equals(drawn[1])
+    assert not drawn[0].equals(drawn[2])
 
 
 @pytest.mark.parametrize("kind", ["table", "frame", "dataset"])
@@ -128,8 +134,11 @@ def test_mistakes_are_one_line(run: synthgen.Run, tmp_path: Path) -> None:
         (lambda: synthgen.open_run(tmp_path), "holds no run"),
         (lambda: run.dataset("defualt"), "has no config 'defualt'; it has"),
         (lambda: run.dataset(split="valid"), "has no split 'valid'; it has train, test"),
-        (lambda: run.pair(min_margn=1), "pairs.min_margn is not a configuration key; did you mean min_margin?"),
-        (lambda: run.pair(min_margin="wide"), "pairs: "),
+        (lambda: run.pair(min_margn=1), "pairs.min_margn is not a configuration key; did you mean pairs.min_margin?"),
+        (lambda: run.pair(min_margin="wide"), "pairs.min_margin: Value 'wide'"),
+        (lambda: run.pair(min_margin=None), "pairs.min_margin: "),
+        (lambda: run.pair(kto={"hgh": 3}), "pairs.kto.hgh is not a configuration key; did you mean pairs.kto.high?"),
+        (lambda: run.pair(prompts=None), "pairs.prompts is not a configuration key"),
         (lambda: run.pair(policy="best_worse"), "did you mean best_worst?"),
         (lambda: synthgen.run({"experiment": "ecko"}), "did you mean echo"),
     ):
@@ -139,6 +148,32 @@ def test_mistakes_are_one_line(run: synthgen.Run, tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="lacks the column"):
         synthgen.pair(run.table())
+    with pytest.raises(TypeError, match="type DatasetDict; give one split"):
+        synthgen.pair(datasets.DatasetDict(train=run.dataset("generations")))
+
+
+def test_shuffled_and_filtered_generations_pair_by_their_rows(run: synthgen.Run) -> None:
+    generations = run.dataset("generations")
+    pairs = synthgen.pair(generations).pairs
+    assert synthgen.pair(generations.shuffle(seed=1)).pairs.equals(pairs)
+    some = sorted(set(generations["prompt_id"]))[::2]
+    found = synthgen.pair(generations.filter(lambda row: row["prompt_id"] in some)).pairs
+    assert found.equals(pairs.filter(pc.is_in(pairs["prompt_id"], pa.array(some))))
+
+
+def test_published_generations_give_the_run_s_pairs(run: synthgen.Run) -> None:
+    published = datasets.load_dataset(f"{run.url}/dataset", "generations")
+    found = synthgen.pair(datasets.concatenate_datasets(list(published.values())), seed=run.config.run.seed)
+    unnamed = ["source", "metadata"]  # are the prompts'
+    assert found.pairs.drop_columns(unnamed).equals(run.pair().pairs.drop_columns(unnamed))
+
+
+def test_run_without_a_pair_opens_as_an_empty_data_set(settings: dict[str, Any], tmp_path: Path) -> None:
+    directory = {"run": {**settings["run"], "dir": tmp_path / "run"}}
+    with inline_runs():
+        empty = synthgen.run({**settings, **directory, "pairs.min_margin": 100}, quiet=True)
+    assert empty.dataset().num_rows == empty.frame().height == 0
+    assert empty.dataset().column_names == empty.frame().columns
 
 
 def test_plan_reads_as_the_command_prints_it(settings: dict[str, Any]) -> None:
