@@ -54,6 +54,8 @@ def compose_tree(overrides: Sequence[str], config_dir: str | None = None) -> Any
         if unknown is not None and not list_options(unknown[0], config_dir) and unknown[0] != "hydra":
             raise ConfigError(_explain_key(*unknown))
     refuse_removals(overrides, lambda group: list_options(group, config_dir))
+    if config_dir and not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir={config_dir} is not a directory; give one that holds group files of your own")
     ConfigStore.instance().store(name="schema", node=Config)
     GlobalHydra.instance().clear()
     if not any(override.startswith("experiment=") for override in overrides):

@@ -181,3 +181,8 @@ def test_model_takes_a_catalog_name_for_every_pipeline() -> None:
     assert compose_config(["experiment=task_complexity", "pipeline=task", "model=tiny"]).task.model.name == "tiny"
     with pytest.raises(ConfigError, match="did you mean tiny"):
         compose_config(["experiment=demo", "model=tinny"])
+
+
+def test_config_dir_that_is_none_is_named() -> None:
+    with pytest.raises(ConfigError, match="--config-dir=/nowhere is not a directory"):
+        compose_config(["experiment=echo"], "/nowhere")
