@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypedDict
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 SCHEMA_VERSION = 1
 """Part of every stage fingerprint: raise it when the meaning of a stored column changes."""
@@ -74,6 +75,12 @@ class Sampling:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, bias)
+    thinking_budget: int | None = None  # tokens of a thought, beside max_tokens; None: max_tokens bounds both
+
+    @property
+    def most_tokens(self) -> int:
+        """Most tokens of thought and answer together."""
+        return self.max_tokens + (self.thinking_budget or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,15 @@ class ChoiceLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One completion as an engine returned it. Token counts: the prompt's are the same for all n of a request."""
+    """One completion as an engine returned it. Token counts: the prompt's are the same for all n of a request.
+
+    Attributes:
+        text: the answer alone, without the thought before it.
+        output_tokens: of thought and answer.
+        reasoning: the thought; None: the model did not think, or nothing could be told apart. Empty: a provider hides
+            it.
+        reasoning_tokens: how many of `output_tokens` are the thought's; None as for `reasoning`.
+    """
 
     text: str
     finish_reason: FinishReason
@@ -150,6 +165,15 @@ class Completion:
     output_tokens: int
     choice_logprobs: tuple[ChoiceLogprobs, ...] = ()
     bill: Bill = NO_BILL  # of an endpoint, for this completion and the tries before it
+    reasoning: str | None = None
+    reasoning_tokens: int | None = None
+
+    @property
+    def fault(self) -> str | None:
+        """Why a thought is no answer: `thought_cut_off` (at a limit) or `no_answer` (it ended itself); else None."""
+        if self.reasoning is None or self.text.strip():
+            return None
+        return "thought_cut_off" if self.finish_reason == "length" else "no_answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +215,7 @@ class UnitCounts:
     billed_input_tokens: int = 0
     billed_cached_tokens: int = 0
     billed_output_tokens: int = 0
+    reasoning_tokens: int = 0  # of output_tokens, those of thoughts
 
 
 def add_counts(items: Sequence[UnitCounts]) -> UnitCounts:
@@ -217,7 +242,14 @@ def add_counts(items: Sequence[UnitCounts]) -> UnitCounts:
         billed_input_tokens=sum(item.billed_input_tokens for item in items),
         billed_cached_tokens=sum(item.billed_cached_tokens for item in items),
         billed_output_tokens=sum(item.billed_output_tokens for item in items),
+        reasoning_tokens=sum(item.reasoning_tokens for item in items),
     )
+
+
+def sampling_fields(sampling: Any) -> dict[str, Any]:
+    """Return what sampling parameters (a dataclass) add to a hash: fields of later versions only where they are set."""
+    fields = asdict(sampling)
+    return {key: value for key, value in fields.items() if key != "thinking_budget" or value is not None}
 
 
 def canonical_json(value: Any) -> str:
@@ -326,6 +358,40 @@ TASK_SCHEMA = pa.schema(
         pa.field("error", pa.string()),  # reason slug, null when every output column has a value
     ]
 )
+
+REASONING_FIELDS = (
+    pa.field("reasoning", pa.string()),  # the thought before the text; empty where a provider hides it
+    pa.field("reasoning_tokens", pa.int32()),  # those of output_tokens that are the thought's
+)
+"""Further columns of the three tables above, only in units where something has thought."""
+
+
+def extend_schema(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
+    """Return a stage's schema with those REASONING_FIELDS that are among `columns`."""
+    if "output_tokens" not in schema.names:
+        return schema
+    return pa.schema([*schema, *[f for f in REASONING_FIELDS if f.name in columns and f.name not in schema.names]])
+
+
+def list_reasoning(completions: Sequence[Completion | None]) -> dict[str, list[Any]]:
+    """Return the columns of REASONING_FIELDS for rows of completions (None: a failed one); empty: nobody thought."""
+    if all(c is None or (c.reasoning is None and c.reasoning_tokens is None) for c in completions):
+        return {}
+    return {f.name: [None if c is None else getattr(c, f.name) for c in completions] for f in REASONING_FIELDS}
+
+
+def concat_units(tables: Iterable[pa.Table]) -> pa.Table:
+    """Return tables of one kind below each other; columns that only some of them have are null in the others."""
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def count_answer_tokens(table: pa.Table) -> pa.ChunkedArray:
+    """Return the tokens of each row's answer: `output_tokens` without those of the thought."""
+    tokens = table["output_tokens"]
+    if "reasoning_tokens" not in table.column_names:
+        return tokens
+    return pc.subtract(tokens, pc.fill_null(table["reasoning_tokens"], 0))
+
 
 _JUDGEMENT_TYPE = pa.struct(
     [

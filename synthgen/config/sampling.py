@@ -33,6 +33,8 @@ def list_sampling_problems(
     yield from _between(f"{key}.min_p", sampling.min_p, 0, 1)
     yield from _at_least(f"{key}.max_tokens", sampling.max_tokens, 1)
     yield from _at_least(f"{key}.min_tokens", sampling.min_tokens, 0)
+    if sampling.thinking_budget is not None:
+        yield from _at_least(f"{key}.thinking_budget", sampling.thinking_budget, 1)
     if sampling.min_tokens > sampling.max_tokens:
         yield f"{key}.min_tokens={sampling.min_tokens} is above {key}.max_tokens={sampling.max_tokens}"
     if not (math.isfinite(sampling.repetition_penalty) and sampling.repetition_penalty > 0):

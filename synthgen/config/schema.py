@@ -58,6 +58,7 @@ class EchoConfig:
     judge: str = "quality"  # what the echo judge goes by: quality | slot1 | longer | random | constant
     poison: str = ""  # a prompt that holds this text kills the engine (for tests); empty: none
     hang: str = ""  # a prompt that holds this text never returns (for tests); empty: none
+    think_tokens: int = 0  # mean words of the thought before each completion; 0: it does not think
     fail_start: bool = False  # start() fails (for tests)
     fail_share: float = 0.0  # share of the prompts, drawn by their text, whose requests fail (for tests), 0..1
     fail_reason: str = "invalid_request"  # reason of those failures (for tests)
@@ -156,6 +157,7 @@ class SamplingConfig:
     stop: list[str] = field(default_factory=list)  # texts that end a completion and are no part of it
     ignore_eos: bool = False  # go on to max_tokens (for benchmarks)
     logit_bias: dict[str, float] = field(default_factory=dict)  # token id (as text) → bias
+    thinking_budget: int | None = None  # most tokens of a thought, beside max_tokens; null: max_tokens bounds both
 
 
 @dataclass
@@ -374,7 +376,7 @@ class PlanConfig:
     """How `plan` answers."""
 
     format: str = "text"  # text | json
-    output_tokens: float | None = None  # expected tokens per completion; null: half of max_tokens
+    output_tokens: float | None = None  # expected tokens per completion, thoughts too; null: half of the limit
     efficiency: float = 0.65  # achieved share of the memory bandwidth, 0..1 (docs/planning.md)
 
 

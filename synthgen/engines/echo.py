@@ -61,6 +61,7 @@ class EchoEngine:
         self._why_dead = ""
         self._working = 0
         self._lengths = _make_lengths(echo.output_tokens, long_tail=echo.long_tail)
+        self._thoughts = _make_lengths(echo.think_tokens, long_tail=False)
 
     async def start(self) -> EngineInfo:
         """Wait `start_s` seconds. Raises EngineDeadError where `fail_start` is set."""
@@ -140,12 +141,9 @@ class EchoEngine:
 
     def _complete(self, request: Request) -> list[Completion]:
         prompt_tokens = _count_words(request.messages)
-        limit = request.sampling.max_tokens
+        limit = request.sampling.most_tokens
         if self._context_length is not None:
             limit = min(limit, self._context_length - prompt_tokens)
-        form = request.output_format
-        if form is not None and form.template is not None:
-            return [self._judge(form, request.seed + sample, prompt_tokens, limit) for sample in range(request.n)]
         key = hashlib.blake2b(
             "\x1f".join([m["role"] + "\x1e" + m["content"] for m in request.messages]).encode("utf-8", "surrogatepass")
         )
@@ -153,12 +151,33 @@ class EchoEngine:
         for sample in range(request.n):
             sample_key = key.copy()
             sample_key.update(b"%d" % (request.seed + sample))
-            if form is not None and form.spec:
-                completions.append(_finish(_write_formatted(form, sample_key.digest()), prompt_tokens, limit))
-                continue
-            text, words, finish_reason = self._write(sample_key.digest(), request, limit)
-            completions.append(Completion(text, finish_reason, prompt_tokens, 0, words))
+            completions.append(self._sample(request, request.seed + sample, sample_key, prompt_tokens, limit))
         return completions
+
+    def _sample(self, request: Request, seed: int, key: hashlib.blake2b, prompt_tokens: int, limit: int) -> Completion:
+        """Return one completion of at most `limit` words, with the thought before it where the engine thinks."""
+
+        def answer(limit: int) -> Completion:
+            form = request.output_format
+            if form is not None and form.template is not None:
+                return self._judge(form, seed, prompt_tokens, limit)
+            if form is not None and form.spec:
+                return _finish(_write_formatted(form, key.digest()), prompt_tokens, limit)
+            text, words, finish_reason = self._write(key.digest(), request, limit)
+            return Completion(text, finish_reason, prompt_tokens, 0, words)
+
+        if not self._echo.think_tokens:
+            return answer(limit)
+        source = key.copy()
+        source.update(b"thought")
+        digest = source.digest()
+        wanted = self._thoughts[int.from_bytes(digest[:2], "big") % len(self._thoughts)]
+        count = min(wanted, request.sampling.thinking_budget or wanted, limit)
+        thought = " ".join(_WORDS[byte] for byte in hashlib.shake_128(digest).digest(count))
+        if count == limit:
+            return Completion("", "length", prompt_tokens, 0, count, reasoning=thought, reasoning_tokens=count)
+        whole = answer(min(request.sampling.max_tokens, limit - count))
+        return replace(whole, output_tokens=whole.output_tokens + count, reasoning=thought, reasoning_tokens=count)
 
     def _write(self, digest: bytes, request: Request, limit: int) -> tuple[str, int, FinishReason]:
         """Return (text, words in it, finish reason) of the completion that `digest` (64 bytes) stands for."""

@@ -12,7 +12,8 @@ from synthgen.config import EngineType, ModelConfig
 def fingerprint_echo(model: ModelConfig) -> Mapping[str, Any]:
     """Return what changes the words that the echo engine makes up."""
     echo = asdict(model.echo)
-    return {"echo": {key: echo[key] for key in ("output_tokens", "long_tail", "judge")}}
+    fields = {key: echo[key] for key in ("output_tokens", "long_tail", "judge")}
+    return {"echo": fields | ({"think_tokens": echo["think_tokens"]} if echo["think_tokens"] else {})}
 
 
 def fingerprint_endpoint(model: ModelConfig) -> Mapping[str, Any]:

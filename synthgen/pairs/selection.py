@@ -26,6 +26,7 @@ from synthgen.pairs.index import BoolArray, CompletionIndex, FloatArray, IntArra
 from synthgen.pairs.policies import ON_POLICY, find_policy
 from synthgen.pairs.ratings import SCORE_DECIMALS
 from synthgen.pairs.similarity import find_alike
+from synthgen.records import count_answer_tokens
 
 _TIE = "tie"
 
@@ -128,7 +129,7 @@ def _run_gates(
     chosen, rejected = chosen[passes], rejected[passes]
 
     if config.max_length_ratio > 0:
-        tokens = generations["output_tokens"].cast(pa.float64()).to_numpy()
+        tokens = count_answer_tokens(generations).cast(pa.float64()).to_numpy()
         left, right = np.maximum(tokens[chosen], 1), np.maximum(tokens[rejected], 1)
         passes = ~(np.maximum(left, right) / np.minimum(left, right) > config.max_length_ratio)  # NaN (unknown) passes
         yield LENGTH_RATIO, passes

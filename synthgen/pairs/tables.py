@@ -8,7 +8,7 @@ import pyarrow as pa
 from synthgen.pairs.index import BoolArray, FloatArray, IntArray, combine
 from synthgen.pairs.ratings import SCORE_DECIMALS, Ratings
 from synthgen.pairs.selection import Selection
-from synthgen.records import KTO_SCHEMA, MESSAGES_TYPE, PAIRS_SCHEMA, SCORED_GENERATIONS_SCHEMA
+from synthgen.records import KTO_SCHEMA, MESSAGES_TYPE, PAIRS_SCHEMA, SCORED_GENERATIONS_SCHEMA, count_answer_tokens
 
 
 def build_pairs(
@@ -23,11 +23,13 @@ def build_pairs(
         "pair_index": pa.array(selection.pair_index, pa.int32()),
         "score_margin": pa.array(np.round(scores[selection.chosen] - scores[selection.rejected], SCORE_DECIMALS)),
     }
+    tokens = count_answer_tokens(generations)
     for side, index in (("chosen", chosen), ("rejected", rejected)):
         columns[side] = _make_turns(generations["text"].take(index))
         columns[f"{side}_score"] = pa.array(scores[index.to_numpy()])
         for name, column in _SIDE_COLUMNS.items():
             columns[f"{side}_{name}"] = generations[column].take(index)
+        columns[f"{side}_tokens"] = tokens.take(index)
     return _assemble(columns, PAIRS_SCHEMA)
 
 
@@ -41,7 +43,7 @@ def build_kto(
         "completion": _make_turns(generations["text"].take(index)),
         "label": pa.array(labels, pa.bool_()),
         "score": pa.array(scores[rows]),
-        "completion_tokens": generations["output_tokens"].take(index),
+        "completion_tokens": count_answer_tokens(generations).take(index),
         **{name: generations[name].take(index) for name in ("model", "generator", "completion_id")},
     }
     return _assemble(columns, KTO_SCHEMA)
@@ -67,7 +69,6 @@ _SIDE_COLUMNS = {
     "model": "model",
     "generator": "generator",
     "completion_id": "completion_id",
-    "tokens": "output_tokens",
 }
 
 

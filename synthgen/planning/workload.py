@@ -156,7 +156,7 @@ def _generator_work(config: Config, name: str, ledger: Mapping[str, StageLedger]
     entry = ledger.get(stage, StageLedger())
     extra = CHAT_TOKENS + len(generator.system_prompt or "") / 4
     prompt = _prompt_tokens(ledger) * assumed.prompt_length + extra
-    most = float(generator.sampling.max_tokens)
+    most = float(generator.sampling.max_tokens + (generator.sampling.thinking_budget or 0))
     output = config.plan.output_tokens if config.plan.output_tokens is not None else most / 2
     if entry.output_tokens is not None:
         output = entry.output_tokens
@@ -222,7 +222,7 @@ def _task_work(config: Config, ledger: Mapping[str, StageLedger], assumed: Assum
     task = config.task
     entry = ledger.get(TASK, StageLedger())
     prompt = _prompt_tokens(ledger) * assumed.prompt_length + TASK_TEMPLATE_TOKENS
-    most = float(task.sampling.max_tokens)
+    most = float(task.sampling.max_tokens + (task.sampling.thinking_budget or 0))
     output = config.plan.output_tokens if config.plan.output_tokens is not None else most / 2
     if entry.output_tokens is not None:
         output = entry.output_tokens

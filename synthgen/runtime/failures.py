@@ -21,7 +21,7 @@ CONSEQUENCES = frozenset({"no_completions"})
 OF_THE_PROMPT = frozenset(
     {
         "bad_input", "incomplete", "judgement_cut_off", "kills_engine", "missing_input", "no_completions",
-        "prompt_too_long", "unparsable",
+        "prompt_too_long", "thought_cut_off", "unparsable",
     }
 )  # fmt: skip
 """Reasons that depend on the text: one unit of them proves nothing, so JUDGED_FROM_ROWS are waited for."""
@@ -33,11 +33,13 @@ MENDS = {
     "invalid_request": "set the sampling parameters to what the engine takes",
     "judgement_cut_off": "raise judge.max_tokens, or leave it unset",
     "missing_input": "set task.inputs to the columns that the task reads",
+    "no_answer": "the model thinks and says nothing: set its chat_template_kwargs, or take another model",
     "no_text": "the endpoint answers without a text: look at its own log",
     "prompt_too_long": "raise max_model_len of that model, or lower max_tokens",
     "rate_limited": "the quota or the rate limit is used up: wait, or set endpoint.requests_per_minute",
     "refused": "the server refuses these requests: set the parameter that it names",
     "server_error": "the server is ill: look at its own log, and wait",
+    "thought_cut_off": "raise max_tokens of that stage, or give thoughts a sampling.thinking_budget of their own",
     "timeout": "raise endpoint.timeout_s, or lower endpoint.max_concurrency",
     "unparsable": "take a model that follows the format; a judge is helped by judge.rationale=none",
 }

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from synthgen.engines.base import Engine
 from synthgen.errors import RequestError
 from synthgen.ledger.journal import Journal, Sample
-from synthgen.records import NO_BILL, Completion, Request, RequestFailure, canonical_json
+from synthgen.records import NO_BILL, Completion, Request, RequestFailure, canonical_json, sampling_fields
 
 WRITE_EVERY_S = 10.0
 MOST_UNWRITTEN = 32
@@ -91,7 +91,7 @@ def _hash_request(request: Request) -> str:
         request.attempt,
         request.seed,
         [[turn["role"], turn["content"]] for turn in request.messages],
-        asdict(request.sampling),
+        sampling_fields(request.sampling),
         None if form is None else [form.kind, form.spec, form.choices],
     ]
     return hashlib.blake2b(canonical_json(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

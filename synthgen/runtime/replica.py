@@ -308,6 +308,7 @@ class Replica:
             input_tokens=totals["input"],
             cached_input_tokens=totals["cached"],
             output_tokens=totals["output"],
+            reasoning_tokens=totals["reasoning"],
             billed_requests=totals["billed_requests"],
             billed_input_tokens=totals["billed_input"],
             billed_cached_tokens=totals["billed_cached"],
@@ -324,6 +325,7 @@ class Replica:
         totals["input"] += first.prompt_tokens
         totals["cached"] += first.cached_tokens
         totals["output"] += output
+        totals["reasoning"] += sum(completion.reasoning_tokens or 0 for completion in completions)
         progress = self._progress
         progress.completions += len(completions)
         progress.input_tokens += first.prompt_tokens

@@ -26,7 +26,7 @@ from synthgen.ledger.run_dir import (
     read_stored_counts,
     unit_path,
 )
-from synthgen.records import EDITABLE, Tables, UnitCounts, stable_hex
+from synthgen.records import EDITABLE, Tables, UnitCounts, concat_units, stable_hex
 from synthgen.stages.base import LLMStage, StageFiles, prompt_parts
 
 ASK_KEY = b"synthgen.ask_again"
@@ -105,7 +105,7 @@ def merge_kept(kept: Kept, renewed: pa.Table, prompt_ids: Sequence[str]) -> pa.T
     """Return the unit's table: rows of `renewed` for the prompts that were asked again, kept rows for the others."""
     kept_rows = _rows_by_prompt(kept.table)
     new_rows = _rows_by_prompt(renewed)
-    both = pa.concat_tables([kept.table.cast(renewed.schema), renewed])
+    both = concat_units([kept.table, renewed])
     offset = kept.table.num_rows
     order: list[int] = []
     for prompt_id in prompt_ids:

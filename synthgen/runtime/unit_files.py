@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir, StaleUnitError, digests_of, inputs_of
-from synthgen.records import Outcome, Request, RequestFailure, UnitCounts, add_counts
+from synthgen.records import Outcome, Request, RequestFailure, UnitCounts, add_counts, concat_units, extend_schema
 from synthgen.runtime.retries import Kept, digest_kept, drop_kept, failed_prompts, merge_kept, read_kept, write_kept
 from synthgen.runtime.scheduler import Task
 from synthgen.stages.base import StageFiles
@@ -94,8 +94,9 @@ class UnitFiles:
     ) -> Made:
         """Return the unit as it is to be stored, with what an earlier start kept of it."""
         table = files.stage.collect(asked, served.requests, served.outcomes)
-        if table.schema != files.stage.schema:
-            table = table.cast(files.stage.schema)
+        schema = extend_schema(files.stage.schema, table.schema.names)
+        if table.schema != schema:
+            table = table.cast(schema)
         failures = _describe_failures(files.stage.name, task, served)
         passing = {line["reason"] for line in failures if line["retryable"]}
         session = _with_rows(served.counts, table, passing)
@@ -142,7 +143,7 @@ class UnitFiles:
                 raise StaleUnitError(files.directory, task.unit, rows)
             tables.append(table.replace_schema_metadata(None))
             counts.append(part_counts)
-        self._run_dir.commit_unit(files.directory, task.unit, pa.concat_tables(tables), add_counts(counts), inputs)
+        self._run_dir.commit_unit(files.directory, task.unit, concat_units(tables), add_counts(counts), inputs)
         return UnitCounts()  # the parts were counted when they were committed
 
     def _read_part(self, directory: str, unit: int, rows: tuple[int, int]) -> tuple[pa.Table, UnitCounts]:

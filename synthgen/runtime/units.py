@@ -12,7 +12,7 @@ from synthgen.flow import ResolvedStage
 from synthgen.ledger.ingest import PromptLedger
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir, StaleUnitError, digest_of, find_stale
-from synthgen.records import PROMPTS_SCHEMA, Tables
+from synthgen.records import PROMPTS_SCHEMA, Tables, extend_schema
 from synthgen.stages.base import prompt_parts
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ def fit_schema(table: pa.Table, schema: pa.Schema, directory: str, unit: int) ->
     Raises:
         CorruptUnitError: it holds other columns, and so is another stage's file.
     """
+    schema = extend_schema(schema, table.schema.names)
     if table.schema.equals(schema):
         return table
     known = [field for field in schema if field.name in table.schema.names]

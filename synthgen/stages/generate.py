@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, cast
 
 import pyarrow as pa
@@ -19,7 +18,10 @@ from synthgen.records import (
     RequestFailure,
     Sampling,
     Tables,
+    extend_schema,
+    list_reasoning,
     make_seed,
+    sampling_fields,
 )
 
 GENERATE_PRIORITY = 10
@@ -55,7 +57,7 @@ class GenerateStage:
         return {
             "generator": self.generator,
             "n": self.config.n,
-            "sampling": asdict(self.config.sampling),
+            "sampling": sampling_fields(self.config.sampling),
             "system_prompt": self.config.system_prompt,
             "seed": self.run_seed,
         }
@@ -83,7 +85,10 @@ class GenerateStage:
         return None
 
     def collect(self, tables: Tables, requests: Sequence[Request], outcomes: Sequence[Outcome]) -> pa.Table:
-        """Return GENERATIONS_SCHEMA rows: n per request, in order; `error` is set where there is no completion."""
+        """Return GENERATIONS_SCHEMA rows: n per request, in order; `error` is set where there is no completion.
+
+        A thought without an answer has its thought and its finish reason, and no text.
+        """
         n = self.config.n
         flat = [
             outcome if isinstance(outcome, RequestFailure) else outcome[i] for outcome in outcomes for i in range(n)
@@ -98,14 +103,15 @@ class GenerateStage:
             "model": [self.model.id] * rows,
             "sample_index": list(range(n)) * len(requests),
             "seed": [request.seed + i for request in requests for i in range(n)],
-            "text": [c.text if c else None for c in good],
+            "text": [c.text if c and c.fault is None else None for c in good],
             "finish_reason": [c.finish_reason if c else None for c in good],
             "prompt_tokens": [c.prompt_tokens if c else None for c in good],
             "cached_tokens": [c.cached_tokens if c else None for c in good],
             "output_tokens": [c.output_tokens if c else None for c in good],
-            "error": [item.reason if isinstance(item, RequestFailure) else None for item in flat],
+            "error": [item.reason if isinstance(item, RequestFailure) else item.fault for item in flat],
         }
-        return pa.table(columns, schema=self.schema)
+        columns |= list_reasoning(good)
+        return pa.table(columns, schema=extend_schema(self.schema, list(columns)))
 
     def _with_system(self, messages: Messages) -> Messages:
         if self.config.system_prompt is None or (messages and messages[0]["role"] == "system"):
@@ -136,4 +142,5 @@ def to_sampling(config: SamplingConfig) -> Sampling:
         stop=tuple(config.stop),
         ignore_eos=config.ignore_eos,
         logit_bias=tuple(sorted((int(token), bias) for token, bias in config.logit_bias.items())),
+        thinking_budget=config.thinking_budget,
     )

@@ -34,6 +34,8 @@ from synthgen.records import (
     Request,
     Sampling,
     Tables,
+    concat_units,
+    extend_schema,
     make_seed,
     stable_hex,
 )
@@ -148,7 +150,10 @@ class JudgeStage:
         if request.attempt > self.config.max_retries or request.output_format is None:
             return None
         aspect = next(a for a in self.aspects if a.name == request.tags["aspect"])
-        turns = complain(self.format, completions[0], len(request.output_format.slot_texts), aspect)
+        if completions[0].fault is not None:
+            turns: list[Message] | None = []  # nothing was written that could be complained of
+        else:
+            turns = complain(self.format, completions[0], len(request.output_format.slot_texts), aspect)
         if turns is None:
             return None
         return replace(
@@ -186,7 +191,8 @@ class JudgeStage:
             elif task.repetition == 0:
                 scores |= score_row(row)
             rows.append(row)
-        return pa.Table.from_pylist(rows, schema=self.schema)
+        columns = {name for row in rows for name in row}
+        return pa.Table.from_pylist(rows, schema=extend_schema(self.schema, sorted(columns)))
 
     def measure(self, units: Iterable[Tables], upstream: Mapping[str, LLMStage]) -> Mapping[str, Any]:
         """Return how far the judgements can be trusted (docs/trust.md), and the histogram of their ratings."""
@@ -199,7 +205,7 @@ class JudgeStage:
                 judged = tables[self.name]
                 real = judged.filter(pc.is_null(judged["canary"]))
                 ratings.update(r for r in pc.list_flatten(real["ratings"]).to_pylist() if r is not None)
-                yield pa.concat_tables([tables[name] for name in self.inputs[1:]]), judged
+                yield concat_units([tables[name] for name in self.inputs[1:]]), judged
 
         answering = zip(self.generators, self.inputs[1:], strict=True)
         trust = measure_trust(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +10,18 @@ import pyarrow as pa
 from synthgen.config import ModelConfig, TaskConfig
 from synthgen.config.stage_names import TASK, Kind
 from synthgen.errors import ConfigError, RequestError
-from synthgen.records import TASK_SCHEMA, Completion, Outcome, Request, RequestFailure, Tables, make_seed
+from synthgen.records import (
+    TASK_SCHEMA,
+    Completion,
+    Outcome,
+    Request,
+    RequestFailure,
+    Tables,
+    extend_schema,
+    list_reasoning,
+    make_seed,
+    sampling_fields,
+)
 from synthgen.stages.generate import fit_seed, to_sampling
 from synthgen.tasks import (
     LoadedTask,
@@ -67,7 +77,7 @@ class DistilabelTaskStage:
             "source": hash_task(config.path),
             "kwargs": config.kwargs,
             "n": config.n,
-            "sampling": asdict(config.sampling),
+            "sampling": sampling_fields(config.sampling),
             "inputs": config.inputs,
             "seed": self.run_seed,
         }
@@ -142,7 +152,8 @@ class DistilabelTaskStage:
                         else _read_completion(loaded, sample, inputs)
                     )
                 rows.append(row)
-        return pa.Table.from_pylist(rows, schema=self.schema)
+        columns = {name for row in rows for name in row}
+        return pa.Table.from_pylist(rows, schema=extend_schema(self.schema, sorted(columns)))
 
     def _read(self, prompts: pa.Table) -> Iterator[tuple[str, int, dict[str, Any] | MissingInputError]]:
         """Yield (prompt_id, seed, the task's input columns or what is missing) of each prompt."""
@@ -162,11 +173,12 @@ class DistilabelTaskStage:
 def _read_completion(loaded: LoadedTask, completion: Completion, inputs: Mapping[str, Any]) -> dict[str, Any]:
     output, error = parse_output(loaded, completion.text, inputs)
     return {
-        "output": output,
+        "output": output if completion.fault is None else None,
         "raw_text": completion.text,
         "finish_reason": completion.finish_reason,
         "prompt_tokens": completion.prompt_tokens,
         "cached_tokens": completion.cached_tokens,
         "output_tokens": completion.output_tokens,
-        "error": error,
+        "error": completion.fault or error,
+        **{name: column[0] for name, column in list_reasoning([completion]).items()},
     }

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from synthgen.judge.canary import canary_handled
 from synthgen.pairs.index import FloatArray, IntArray, find_in, index_completions
 from synthgen.pairs.ratings import Ratings, drop_canaries, flatten_ratings
+from synthgen.records import concat_units, count_answer_tokens
 from synthgen.trust.observations import CanaryCount, Float32Array, Observations, Requests
 
 BATCH_ROWS = 16_384
@@ -82,7 +83,7 @@ def _reduce(
         prompts=len(index.prompt_ids),
         prompt=index.prompt[order],
         generator=_number(generations["generator"], generators)[order].astype(np.int16),
-        tokens=_float32(generations["output_tokens"].cast(pa.float64()).to_numpy())[order],
+        tokens=_float32(count_answer_tokens(generations).cast(pa.float64()).to_numpy())[order],
         completion=place[ratings.completion],
         aspect=_number(pa.array(ratings.aspects, pa.string()), aspects)[ratings.aspect].astype(np.int16),
         repetition=ratings.repetition.astype(np.int16),
@@ -155,7 +156,8 @@ def _batch(units: Iterable[tuple[pa.Table, pa.Table]]) -> Iterator[tuple[pa.Tabl
     batch: list[tuple[pa.Table, pa.Table]] = []
     rows = 0
     for generations, judgements in units:
-        batch.append((generations.select(_GENERATION_COLUMNS), judgements))
+        columns = [name for name in _GENERATION_COLUMNS if name in generations.column_names]
+        batch.append((generations.select(columns), judgements))
         rows += len(generations)
         if rows >= BATCH_ROWS:
             yield _concat(batch)
@@ -164,11 +166,11 @@ def _batch(units: Iterable[tuple[pa.Table, pa.Table]]) -> Iterator[tuple[pa.Tabl
         yield _concat(batch)
 
 
-_GENERATION_COLUMNS = ["prompt_id", "completion_id", "generator", "output_tokens"]
+_GENERATION_COLUMNS = ["prompt_id", "completion_id", "generator", "output_tokens", "reasoning_tokens"]
 
 
 def _concat(batch: list[tuple[pa.Table, pa.Table]]) -> tuple[pa.Table, pa.Table]:
-    return pa.concat_tables([pair[0] for pair in batch]), pa.concat_tables([pair[1] for pair in batch])
+    return concat_units(pair[0] for pair in batch), concat_units(pair[1] for pair in batch)
 
 
 def _count_canaries(judgements: pa.Table, canaries: dict[str, CanaryCount]) -> None:
