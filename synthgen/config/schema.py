@@ -84,7 +84,7 @@ class EndpointConfig:
     leave_out: list[str] = field(default_factory=list)  # parameters that are never sent, such as seed or logprobs
     extra_body: dict[str, Any] = field(default_factory=dict)  # put into every request; wins over what is there
     extra_headers: dict[str, str] = field(default_factory=dict)  # of every request; `env:NAME`: from the environment
-    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)  # for the server's chat template (vLLM, SGLang)
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)  # over the model's, for its server alone
     service_tier: str = ""  # such as flex, where the provider has tiers; empty: not sent
     ca_file: str = ""  # PEM file of the authority that signed the server's certificate; empty: the usual ones
     proxy: str = ""  # such as http://proxy:3128; empty: HTTPS_PROXY and NO_PROXY say
@@ -108,6 +108,8 @@ class ModelConfig:
     fallback: str | None = None  # catalog name to take where a built-in model cannot be fetched; null: stop
     gated: bool = False  # whether the Hub asks to accept terms first
     chat_template: str | None = None  # Jinja text; null: the tokenizer's own
+    # For the chat template: enable_thinking, reasoning_effort, thinking, … An endpoint's server is sent them.
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     quantization: str | None = None  # null: as the checkpoint says
     unservable: str | None = None  # why this entry cannot be served, and what to take instead
     requires_package: str | None = None  # a plugin that must be installed, such as vllm-gguf-plugin

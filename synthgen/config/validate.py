@@ -94,6 +94,8 @@ def _model_problems(key: str, model: ModelConfig) -> Iterator[str]:
         value = getattr(model, field)
         if value is not None:
             yield from _at_least(f"{key}.{field}", value, 1)
+    for name in sorted(_OF_THE_ENCODER.intersection(model.chat_template_kwargs)):
+        yield f"{key}.chat_template_kwargs.{name} is set by synthgen for each prompt; leave it out"
     if model.served_by.is_service:
         yield from _endpoint_problems(key, model)
 
@@ -124,6 +126,9 @@ def _endpoint_problems(key: str, model: ModelConfig) -> Iterator[str]:
             yield from _at_least(f"{key}.endpoint.usd_per_million_{field}_tokens", value, 0)
 
 
+_OF_THE_ENCODER = frozenset(
+    {"add_generation_prompt", "chat_template", "continue_final_message", "conversation", "messages", "tokenize"}
+)
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 _ONLY_LOCAL = (
     "revision", "chat_template", "quantization", "dtype", "kv_cache_dtype", "load_format", "tokenizer",

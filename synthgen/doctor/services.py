@@ -85,6 +85,9 @@ async def _ask_for_completion(model: ModelConfig, sampling: Sampling) -> Check:
     except SynthgenError as error:
         why = str(error).partition("; what was committed")[0]
         return Check(name, "missing", f"{url} does not answer: {why}", "start the server, check endpoint.base_url")
+    if completion.fault is not None:
+        why = f"it thought for {completion.output_tokens} tokens"
+        return _describe_failure(model, RequestError(completion.fault, why))
     key = model.endpoint.api_key_env
     lessons: Sequence[str] = getattr(engine, "lessons", ())
     learnt = "".join(f"; {lesson.removeprefix(url + ': ')}" for lesson in lessons)
@@ -95,7 +98,7 @@ async def _ask_for_completion(model: ModelConfig, sampling: Sampling) -> Check:
 def _describe_failure(model: ModelConfig, error: RequestError) -> Check:
     """Return what it means that the run's own parameters gave no completion."""
     name, url = "endpoint", model.endpoint.base_url
-    if error.reason == "no_answer":
+    if error.reason in ("no_answer", "thought_cut_off"):
         return Check(
             name, "warning", f"{url} serves {model.id}, which thought and did not answer: {error}", "raise max_tokens"
         )

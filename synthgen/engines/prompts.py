@@ -7,7 +7,7 @@ let the text speak as the system or as the judge's examples; here it is tokenize
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,12 +25,15 @@ class PromptEncoder:
         tokenizer: a tokenizer of `transformers`.
         chat_template: Jinja text that replaces the tokenizer's own, or None.
         name: of the model, for messages.
+        kwargs: further arguments of the template (`model.chat_template_kwargs`).
 
     Raises:
         ConfigError: there is no chat template.
     """
 
-    def __init__(self, tokenizer: Any, chat_template: str | None, name: str) -> None:
+    def __init__(
+        self, tokenizer: Any, chat_template: str | None, name: str, kwargs: Mapping[str, Any] | None = None
+    ) -> None:
         if chat_template is None and getattr(tokenizer, "chat_template", None) is None:
             raise ConfigError(
                 f"model.name={name} has no chat template (a base model?); "
@@ -38,6 +41,7 @@ class PromptEncoder:
             )
         self._tokenizer = tokenizer
         self._chat_template = chat_template
+        self._kwargs = dict(kwargs or {})
         self._name = name
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
         if self._backend is not None:
@@ -87,6 +91,7 @@ class PromptEncoder:
                 tokenize=False,
                 add_generation_prompt=not continued,
                 continue_final_message=continued,
+                **self._kwargs,
             )
         except (TemplateError, ValueError, TypeError, KeyError, IndexError) as error:
             line = " ".join(str(error).split()) or type(error).__name__

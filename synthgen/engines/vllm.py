@@ -193,7 +193,7 @@ class VllmEngine:
         model = self._model
         config = configure_vllm(model, self._backend)
         tokenizer = cached_tokenizer_from_config(config.model_config)
-        self._encoder = PromptEncoder(tokenizer, model.chat_template, model.name)
+        self._encoder = PromptEncoder(tokenizer, model.chat_template, model.name, model.chat_template_kwargs)
         self._decoder = getattr(tokenizer, "backend_tokenizer", None)
         self._watchdog = Watchdog()
         self._engine = self._launch(config)

@@ -128,6 +128,8 @@ def model_fields(model: ModelConfig) -> Mapping[str, Any]:
     fields["engine_args"] = model.engine_args
     if model.gguf_file is not None:  # absent in earlier versions, whose units stay valid
         fields["gguf_file"] = model.gguf_file
+    if model.chat_template_kwargs:
+        fields["chat_template_kwargs"] = model.chat_template_kwargs
     own = model.served_by.fingerprint
     return fields if own is None else fields | dict(own(model))
 

@@ -158,7 +158,8 @@ def test_sampling_rules_are_those_of_vllm(sampling: Sampling, n: int) -> None:
     from vllm.exceptions import VLLMClientError
 
     try:
-        SamplingParams(n=n, **{**asdict(sampling), "stop": list(sampling.stop), "logit_bias": None})
+        given = {**asdict(sampling), "stop": list(sampling.stop), "logit_bias": None}
+        SamplingParams(n=n, thinking_token_budget=given.pop("thinking_budget"), **given)
         refused = False
     except (VLLMClientError, ValueError):
         refused = True

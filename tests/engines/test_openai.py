@@ -323,10 +323,9 @@ async def test_thought_of_a_judge_gets_more_room_and_a_generators_does_not() -> 
     judged = replace(HELLO, output_format=OutputFormat("regex", "", choices=("4",)))
     async with started(endpoint) as engine:
         (completion,) = await engine.generate(judged)
-        with pytest.raises(RequestError, match="thought and did not answer") as failed:
-            await engine.generate(HELLO)
+        (alone,) = await engine.generate(HELLO)
     assert completion.text == "4"
-    assert failed.value.reason == "no_answer"
+    assert (alone.text, alone.reasoning, alone.fault) == ("", "hm", "thought_cut_off")
     assert [body["max_tokens"] for body in endpoint.bodies] == [64, 128, 256, 64]
 
 
@@ -362,6 +361,18 @@ async def test_extra_fields_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     assert body["chat_template_kwargs"] == {"enable_thinking": False}
     assert "seed" not in body
     assert (headers["X-Title"], headers["X-Secret"]) == ("mine", "from outside")
+
+
+async def test_thinking_is_switched_and_bounded_by_the_model_and_the_sampling() -> None:
+    endpoint = Endpoint(replies(answer()))
+    async with started(endpoint, chat_template_kwargs={"b": 2}) as engine:
+        engine._model.chat_template_kwargs.update({"a": 1, "b": 1})
+        await engine.generate(replace(HELLO, sampling=Sampling(max_tokens=100, thinking_budget=30)))
+        await engine.generate(HELLO)
+    first, second = endpoint.bodies[-2:]
+    assert first["chat_template_kwargs"] == {"a": 1, "b": 2}
+    assert (first["max_tokens"], first["thinking_token_budget"]) == (130, 30)
+    assert "thinking_token_budget" not in second
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,8 @@ def test_json_that_breaks_parsers_is_a_reason(body: bytes) -> None:
     assert read_listing(body) == []
 
 
-def answer(choice: dict[str, Any], **more: Any) -> Completion | Refusal:
-    return read_answer(Reply(200, json.dumps({"choices": [choice], **more}).encode()), FORM)
+def answer(choice: dict[str, Any], form: OutputFormat | None = FORM, **more: Any) -> Completion | Refusal:
+    return read_answer(Reply(200, json.dumps({"choices": [choice], **more}).encode()), form)
 
 
 @pytest.mark.parametrize(
@@ -204,22 +204,67 @@ def test_content_of_every_shape_is_read(message: dict[str, Any], text: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("message", "finish", "usage", "thought", "tokens", "fault"),
+    [
+        ({"content": "ok", "reasoning_content": "hm"}, "stop", {"completion_tokens": 20}, "hm", 10, None),
+        ({"content": "ok", "reasoning": "hm"}, "stop", {"completion_tokens": 20}, "hm", 10, None),
+        ({"content": "ok", "reasoning_content": None, "reasoning": None}, "stop", {}, None, None, None),
+        ({"content": "ok", "reasoning": ""}, "stop", {"completion_tokens": 4}, None, None, None),
+        (
+            {"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "ok"}]},
+            "stop",
+            {},
+            "hm",
+            0,
+            None,
+        ),
+        ({"content": None, "reasoning": "hm"}, "stop", {"completion_tokens": 20}, "hm", 20, "no_answer"),
+        ({"content": "", "reasoning_content": "hm"}, "length", {"completion_tokens": 20}, "hm", 20, "thought_cut_off"),
+        ({"content": "a\n", "reasoning": "b\ud800"}, "stop", {"completion_tokens": 8}, "b\ufffd", 4, None),
+        (
+            {"content": "ok"},
+            "stop",
+            {"completion_tokens": 20, "completion_tokens_details": {"reasoning_tokens": 15}},
+            "",
+            15,
+            None,
+        ),
+        (
+            {"content": "ok"},
+            "stop",
+            {"completion_tokens": 20, "completion_tokens_details": {"reasoning_tokens": 0}},
+            None,
+            None,
+            None,
+        ),
+        ({"content": ""}, "length", {"completion_tokens": 20}, "", 20, "thought_cut_off"),
+    ],
+)
+def test_thought_is_read_beside_the_answer_and_without_one(
+    message: dict[str, Any],
+    finish: str,
+    usage: dict[str, Any],
+    thought: str | None,
+    tokens: int | None,
+    fault: str | None,
+) -> None:
+    found = answer({"message": message, "finish_reason": finish}, None, usage=usage)
+    assert isinstance(found, Completion)
+    assert (found.reasoning, found.reasoning_tokens, found.fault) == (thought, tokens, fault)
+
+
+@pytest.mark.parametrize(("finish", "reason"), [("stop", "no_answer"), ("length", "thought_cut_off")])
+def test_thought_without_an_answer_of_the_form_that_was_asked_for_is_refused(finish: str, reason: str) -> None:
+    found = answer({"message": {"content": None, "reasoning": "hm"}, "finish_reason": finish})
+    assert isinstance(found, Refusal)
+    assert (found.reason, found.kind, found.thought) == (reason, Kind.give_up, True)
+
+
+@pytest.mark.parametrize(
     ("choice", "reason", "kind", "words"),
     [
         ({"message": {"content": None}, "finish_reason": "stop"}, "no_text", Kind.again, "no text"),
         ({"message": {"content": ""}, "finish_reason": "stop"}, "no_text", Kind.again, "no text"),
-        (
-            {"message": {"content": "", "reasoning": "hm"}, "finish_reason": "stop"},
-            "no_answer",
-            Kind.give_up,
-            "thought",
-        ),
-        (
-            {"message": {"content": None, "reasoning_content": "hm"}, "finish_reason": "length"},
-            "no_answer",
-            Kind.give_up,
-            "up to max_tokens",
-        ),
         (
             {"message": {"content": None, "refusal": "I will not"}, "finish_reason": "stop"},
             "refusal",

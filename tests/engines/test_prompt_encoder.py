@@ -29,6 +29,15 @@ def encoder(tokenizer: Any) -> PromptEncoder:
     return PromptEncoder(tokenizer, None, "tiny")
 
 
+def test_arguments_of_the_template_reach_it(tokenizer: Any) -> None:
+    template = "{% if enable_thinking %}<think>{% endif %}{{ messages[0]['content'] }}"
+    asked = make_request(("user", "Why?"))
+    plain = PromptEncoder(tokenizer, template, "tiny")
+    thinking = PromptEncoder(tokenizer, template, "tiny", {"enable_thinking": True})
+    texts = [tokenizer.decode(encode_one(encoder, asked)) for encoder in (plain, thinking)]
+    assert texts == ["Why?", "<think>Why?"]
+
+
 def make_request(*turns: tuple[str, str]) -> Request:
     return Request("r", [Message(role=role, content=content) for role, content in turns], Sampling())
 

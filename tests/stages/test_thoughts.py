@@ -192,3 +192,12 @@ def test_a_table_of_another_stage_is_still_refused() -> None:
     with pytest.raises(CorruptUnitError):
         fit_schema(collect(THOUGHT), TASK_SCHEMA, "d", 0)
     assert pc.sum(collect(THOUGHT)["reasoning_tokens"]).as_py() == 10
+
+
+def test_template_arguments_change_the_fingerprint_only_where_they_are_set() -> None:
+    from synthgen.flow import model_fields
+
+    model = make_generator().model
+    assert "chat_template_kwargs" not in model_fields(model)
+    model.chat_template_kwargs["enable_thinking"] = False
+    assert model_fields(model)["chat_template_kwargs"] == {"enable_thinking": False}

@@ -51,6 +51,7 @@ def read_answer(reply: Reply, form: OutputFormat | None = None, now: float | Non
     if not isinstance(value, dict):
         return Refusal("bad_answer", f"the answer is {_describe(text)}", Kind.again, raw=raw)
     bill = _read_bill(value.get("usage"))
+    counted = _count_thought(value.get("usage"))
     choices = value.get("choices")
     choice = next(iter(choices), None) if isinstance(choices, list) else None
     found = value.get("error") or (choice.get("error") if isinstance(choice, dict) else None)
@@ -61,10 +62,12 @@ def read_answer(reply: Reply, form: OutputFormat | None = None, now: float | Non
         if any(value.get(key) for key in ("promptFeedback", "prompt_feedback")) and "block" in raw:
             return Refusal("content_filter", f"the prompt was filtered: {_line(text)}", Kind.give_up, raw=raw)
         return Refusal("no_choices", f"the answer has no choices: {_line(text)}", Kind.again, raw=raw, bill=bill)
-    return _read_choice(choice, bill, form, raw)
+    return _read_choice(choice, bill, counted, form, raw)
 
 
-def _read_choice(choice: dict[str, Any], bill: Bill, form: OutputFormat | None, raw: str) -> Completion | Refusal:
+def _read_choice(
+    choice: dict[str, Any], bill: Bill, counted: int | None, form: OutputFormat | None, raw: str
+) -> Completion | Refusal:
     message = choice.get("message")
     if not isinstance(message, dict):
         message = choice.get("delta") if isinstance(choice.get("delta"), dict) else {}
@@ -72,7 +75,9 @@ def _read_choice(choice: dict[str, Any], bill: Bill, form: OutputFormat | None, 
     text = _read_text(message.get("content"))
     if text is None and isinstance(choice.get("text"), str):
         text = choice["text"]
-    thought = _has_thought(message) or bool(bill.output_tokens and not text and choice.get("finish_reason") == "length")
+    reasoning = _read_thought(message)
+    if reasoning is None and (counted or (bill.output_tokens and not text and choice.get("finish_reason") == "length")):
+        reasoning = ""  # it was thought, and the provider keeps it to itself
     finish = read_finish_reason(choice.get("finish_reason") or choice.get("stop_reason"))
     if finish == "content_filter":
         words = _read_text(message.get("refusal")) or text or choice.get("finish_reason")
@@ -85,14 +90,15 @@ def _read_choice(choice: dict[str, Any], bill: Bill, form: OutputFormat | None, 
     refusal = _read_text(message.get("refusal"))
     if not text and refusal:
         return Refusal("refusal", f"the model refuses: {_line(refusal)}", Kind.give_up, raw=raw, bill=bill)
-    if not text and thought:
+    if not text and reasoning is not None and form is not None:  # without a form, the thought alone is kept as such
         words = "the model thought and did not answer" + (", up to max_tokens" if finish == "length" else "")
-        return Refusal("no_answer", words, Kind.give_up, raw=raw, bill=bill, thought=True)
-    if not text and finish not in ("stop", "length", "unknown"):
+        name = "thought_cut_off" if finish == "length" else "no_answer"
+        return Refusal(name, words, Kind.give_up, raw=raw, bill=bill, thought=True)
+    if not text and reasoning is None and finish not in ("stop", "length", "unknown"):
         return Refusal(finish, f"the answer has no text, and finish_reason={finish}", Kind.give_up, raw=raw, bill=bill)
-    if not text:
+    if not text and reasoning is None:
         return Refusal("no_text", f"the answer has no text: {_line(raw)}", Kind.again, raw=raw, bill=bill)
-    text = _make_valid(text)
+    text = _make_valid(text or "")
     return Completion(
         text=text,
         finish_reason=finish,
@@ -101,7 +107,18 @@ def _read_choice(choice: dict[str, Any], bill: Bill, form: OutputFormat | None, 
         output_tokens=bill.output_tokens,
         choice_logprobs=tuple(_choice_logprobs(choice, text, form.choices)) if form and form.choices else (),
         bill=bill,
+        reasoning=None if reasoning is None else _make_valid(reasoning),
+        reasoning_tokens=_measure_thought(reasoning, text, bill.output_tokens, counted),
     )
+
+
+def _measure_thought(reasoning: str | None, text: str, output_tokens: int, counted: int | None) -> int | None:
+    """Return the tokens of a thought: as counted, or by its share of the characters where the server does not count."""
+    if reasoning is None:
+        return None
+    if counted is not None:
+        return min(counted, output_tokens)
+    return round(output_tokens * len(reasoning) / (len(reasoning) + len(text))) if reasoning else output_tokens
 
 
 def _read_error(status: int, value: Any, raw: str, wait_s: float | None, bill: Bill = NO_BILL) -> Refusal:
@@ -181,6 +198,15 @@ def _read_bill(usage: Any) -> Bill:
     return Bill(1, prompt or 0, min(cached, prompt or 0), output or 0)
 
 
+def _count_thought(usage: Any) -> int | None:
+    """Return how many of the output tokens a `usage` calls reasoning; None: it does not say."""
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
+    found = _int(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+    return _int(usage.get("reasoning_tokens")) if found is None else found
+
+
 def _int(value: Any) -> int | None:
     """Return a count, None for what is none (a bool, a negative number, one that no column holds)."""
     if isinstance(value, str) and re.fullmatch(r"\d{1,10}(\.\d{1,6})?", value):
@@ -211,12 +237,16 @@ def _read_text(content: Any) -> str | None:
     return "".join(texts) if texts else None
 
 
-def _has_thought(message: dict[str, Any]) -> bool:
-    if any(_read_text(message.get(key)) for key in ("reasoning_content", "reasoning", "thinking")):
-        return True
+def _read_thought(message: dict[str, Any]) -> str | None:
+    """Return what was thought, wherever a server puts it; None: nothing is told apart from the answer."""
+    for key in ("reasoning_content", "reasoning", "thinking"):
+        if found := _read_text(message.get(key)):
+            return found
     content = message.get("content")
     parts = content if isinstance(content, list) else []
-    return any(isinstance(part, dict) and part.get("type") in ("thinking", "reasoning") for part in parts)
+    thoughts = [part for part in parts if isinstance(part, dict) and part.get("type") in ("thinking", "reasoning")]
+    texts = [_read_text(part.get(key)) for part in thoughts for key in ("thinking", "reasoning", "text")]
+    return "".join(text for text in texts if text) if thoughts else None
 
 
 def _choice_logprobs(choice: dict[str, Any], text: str, choices: Sequence[str]) -> Iterator[ChoiceLogprobs]:

@@ -61,7 +61,7 @@ class Asker:
 
     def write(self, request: Request, index: int, max_tokens: int) -> dict[str, Any]:
         """Return the body of sample `index`."""
-        return write_body(self.dialect, self._endpoint, self._model.id, request, index, max_tokens)
+        return write_body(self.dialect, self._model, request, index, max_tokens)
 
     async def post(
         self, line: Line, body: dict[str, Any], form: OutputFormat | None, timeout_s: float
@@ -109,7 +109,7 @@ class Asker:
             for name, form, wanted in _PROBES:
                 request = Request("probe", _HELLO, Sampling(max_tokens=32, temperature=0.0), output_format=form)
                 dialect = replace(self.dialect, structured=name)
-                body = write_body(dialect, self._endpoint, self._model.id, request, 0, 32)
+                body = write_body(dialect, self._model, request, 0, 32)
                 answer = await self.post(line, body, None, min(ASK_TIMEOUT_S, self._endpoint.timeout_s))
                 if isinstance(answer, Completion) and _load(answer.text) == wanted:
                     self.dialect = dialect

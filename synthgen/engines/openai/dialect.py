@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from synthgen.config import EndpointConfig
+from synthgen.config import EndpointConfig, ModelConfig
 from synthgen.engines.openai.reply import Refusal
 from synthgen.engines.openai.words import NOT_TAKEN, REFUSES_SYSTEM, find_most_output
 from synthgen.engines.prompts import fold_system
@@ -58,13 +58,11 @@ def make_dialect(endpoint: EndpointConfig) -> Dialect:
     )
 
 
-def write_body(
-    dialect: Dialect, endpoint: EndpointConfig, model: str, request: Request, index: int, max_tokens: int
-) -> dict[str, Any]:
+def write_body(dialect: Dialect, model: ModelConfig, request: Request, index: int, max_tokens: int) -> dict[str, Any]:
     """Return the JSON of sample `index` of a request. Its seed is below 2^31: gateways keep numbers as doubles."""
-    sampling = request.sampling
+    sampling, endpoint = request.sampling, model.endpoint
     body: dict[str, Any] = {
-        "model": model,
+        "model": model.id,
         "messages": list(fold_system(request.messages) if dialect.folds_system else request.messages),
         dialect.length_key: min(max_tokens, dialect.most_output or max_tokens),
         "temperature": sampling.temperature,
@@ -79,6 +77,7 @@ def write_body(
         "presence_penalty": (sampling.presence_penalty, 0.0),
         "frequency_penalty": (sampling.frequency_penalty, 0.0),
         "ignore_eos": (sampling.ignore_eos, False),
+        "thinking_token_budget": (sampling.thinking_budget, None),
         "stop": (list(sampling.stop), []),
         "logit_bias": ({str(token): bias for token, bias in sampling.logit_bias}, {}),
     }
@@ -87,8 +86,8 @@ def write_body(
         body |= {"add_generation_prompt": False, "continue_final_message": True}
     if request.output_format is not None:
         body |= _constrain(dialect, request.output_format)
-    if endpoint.chat_template_kwargs:
-        body["chat_template_kwargs"] = endpoint.chat_template_kwargs
+    if template := {**model.chat_template_kwargs, **endpoint.chat_template_kwargs}:
+        body["chat_template_kwargs"] = template
     if endpoint.service_tier:
         body["service_tier"] = endpoint.service_tier
     body |= endpoint.extra_body

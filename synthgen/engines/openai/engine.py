@@ -206,7 +206,7 @@ class OpenAIEngine:
     # One sample
 
     async def _sample(self, request: Request, index: int) -> Completion:
-        limit = request.sampling.max_tokens
+        limit = request.sampling.most_tokens
         call = _Call(index, min(limit, self._context or limit))
         form = request.output_format
         while True:
@@ -306,7 +306,12 @@ class OpenAIEngine:
             verdict = await self._asker.ask(line)
             if isinstance(verdict, Completion) or verdict.reason != "no_access":
                 break
-        if isinstance(verdict, Completion) or verdict.reason in ("no_text", "no_answer", "content_filter"):
+        if isinstance(verdict, Completion) or verdict.reason in (
+            "no_text",
+            "no_answer",
+            "thought_cut_off",
+            "content_filter",
+        ):
             self._lines.note_served(line)
             raise _give_up(call, replace(answer, kind=Kind.give_up))
         is_key = answer.message.startswith(("401", "403"))
