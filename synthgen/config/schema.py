@@ -347,6 +347,14 @@ class ExportColumns(str, Enum):
     minimal = "minimal"  # what trainers read: prompt, chosen, rejected; `generations` keeps all
 
 
+class ExportReasoning(str, Enum):
+    """Where the data set has what was thought before an answer."""
+
+    drop = "drop"  # nowhere: it stays in the run directory
+    column = "column"  # beside the answers: chosen_reasoning, rejected_reasoning; reasoning in kto and generations
+    inline = "inline"  # in the assistant's turn, under export.reasoning_key, where a chat template reads it
+
+
 @dataclass
 class ExportConfig:
     """What `<run.dir>/dataset/` holds."""
@@ -357,6 +365,9 @@ class ExportConfig:
     # sharegpt, sharegpt_sft, ranked, jsonl.
     formats: list[str] = field(default_factory=list)
     columns: ExportColumns = ExportColumns.all  # all | minimal: prompt, chosen and rejected alone
+    reasoning: ExportReasoning = ExportReasoning.drop  # thoughts: drop | column | inline (in the assistant's turn)
+    # With inline: the field that the chat template of the model to be trained reads, such as `thinking` (gpt-oss).
+    reasoning_key: str = "reasoning_content"
 
 
 @dataclass

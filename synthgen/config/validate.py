@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from synthgen.config import Config, ExportColumns, JudgeMode, ModelConfig, SamplingConfig
+from synthgen.config import Config, ExportColumns, ExportReasoning, JudgeMode, ModelConfig, SamplingConfig
 from synthgen.config.engine_type import ENGINES
 from synthgen.config.sampling import list_sampling_problems
 from synthgen.errors import ConfigError
@@ -56,6 +56,14 @@ def _run_problems(config: Config) -> Iterator[str]:
     yield from _fraction("prompts.max_bad_fraction", config.prompts.max_bad_fraction)
     yield from _at_least("preview.prompts", config.preview.prompts, 1)
     yield from _at_least("calibrate.units", config.calibrate.units, 1)
+    key = config.export.reasoning_key
+    if not key.isidentifier() or key in ("role", "content"):
+        yield (
+            f"export.reasoning_key={key!r} cannot name a field of a turn beside role and content; "
+            "take the one that the chat template reads, such as reasoning_content or thinking"
+        )
+    if config.pipeline == "task" and config.export.reasoning is not ExportReasoning.drop:
+        yield f"export.reasoning={config.export.reasoning.value} is for preference data, not for a task's; leave it out"
     yield from _at_least("cluster.max_load_attempts", config.cluster.max_load_attempts, 1)
     yield from _at_least("cluster.stall_timeout_s", config.cluster.stall_timeout_s, 5)
 

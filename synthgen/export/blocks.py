@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 from synthgen.config import Config
 from synthgen.config.stage_names import Kind
 from synthgen.export.formats import FORMATS
+from synthgen.export.thoughts import put_inline, take_thoughts
 from synthgen.pairs import PairCounts, UnitPairs, pair_unit
-from synthgen.records import REASONING_FIELDS, Tables, concat_units, count_answer_tokens
+from synthgen.records import Tables, concat_units
 
 HASH_DIGITS = 8
 """How many of a prompt id's last hexadecimal digits decide its split."""
@@ -59,12 +60,13 @@ def build_block(group: Sequence[Tables], made: Mapping[Kind, Sequence[str]], con
     """
     rows = pair_unit(
         pa.concat_tables([unit["prompts"] for unit in group]),
-        hide_thoughts(concat_units(unit[name] for unit in group for name in made["generations"])),
+        take_thoughts(concat_units(unit[name] for unit in group for name in made["generations"]), config.export),
         concat_units(unit[name] for unit in group for name in made["judgements"]),
         config.pairs,
         use_expected=config.judge.expected,
         run_seed=config.run.seed,
     )
+    rows = put_inline(rows, config.export)
     tables = {}
     for split, part in split_rows(rows, config.export.test_fraction).items():
         tables[("default", split)] = part.pairs
@@ -87,16 +89,6 @@ def split_rows(made: UnitPairs, test_fraction: float) -> dict[str, UnitPairs]:
         parts["test"][name] = table.filter(test)
         parts["train"][name] = table.filter(pc.invert(test))
     return {split: UnitPairs(**tables, counts=made.counts) for split, tables in parts.items()}
-
-
-def hide_thoughts(generations: pa.Table) -> pa.Table:
-    """Return the completions without what was thought before them: `output_tokens` are those of the answer."""
-    thoughts = [field.name for field in REASONING_FIELDS if field.name in generations.column_names]
-    if not thoughts:
-        return generations
-    place = generations.schema.get_field_index("output_tokens")
-    answers = generations.set_column(place, generations.schema.field(place), count_answer_tokens(generations))
-    return answers.drop_columns(thoughts)
 
 
 def is_test(prompt_ids: pa.ChunkedArray, test_fraction: float) -> pa.ChunkedArray:

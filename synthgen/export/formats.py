@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config import Config, ExportColumns
+from synthgen.config import Config, ExportColumns, ExportReasoning
 from synthgen.export.sharegpt import SHAREGPT_TYPE, TURN_TYPE, align_turns, name_turns
+from synthgen.export.thoughts import bare_turns, read_thoughts
 from synthgen.export.transcripts import append_turn, render_hh, render_text
 from synthgen.pairs import UnitPairs
 from synthgen.pairs.eligibility import find_faults, find_whole
@@ -30,7 +31,9 @@ def make_sft(block: UnitPairs, config: Config) -> pa.Table:
     best = _take_best(block, config)
     names = ("prompt_id", "model", "generator", "completion_id", "score")
     columns = {name: best[name] for name in names}
-    messages = append_turn(best["prompt"], best["text"])
+    inline = config.export.reasoning is ExportReasoning.inline
+    thoughts = best["reasoning"] if inline else None
+    messages = append_turn(best["prompt"], best["text"], thoughts, config.export.reasoning_key)
     return pa.table({"prompt_id": columns.pop("prompt_id"), "messages": messages, **columns})
 
 
@@ -114,7 +117,7 @@ def make_conversations(block: UnitPairs, config: Config) -> pa.Table:
     return pa.table(
         {
             "prompt_id": pairs["prompt_id"],
-            **{side: append_turn(pairs["prompt"], _read_answers(pairs[side])) for side in ("chosen", "rejected")},
+            **{side: _append(pairs["prompt"], pairs[side], config) for side in ("chosen", "rejected")},
             **{name: pairs[name] for name in ("chosen_score", "rejected_score")},
         }
     )
@@ -124,7 +127,7 @@ def make_kto_conversations(block: UnitPairs, config: Config) -> pa.Table:
     """Return the KTO rows as whole conversations: prompt_id, completion (prompt and completion, in turns that
     alternate: see `align_turns`), label, score."""
     kto = block.kto
-    whole = append_turn(_align(kto["prompt"]), _read_answers(kto["completion"]))
+    whole = _append(_align(kto["prompt"]), kto["completion"], config)
     return pa.table({"prompt_id": kto["prompt_id"], "completion": whole, "label": kto["label"], "score": kto["score"]})
 
 
@@ -152,7 +155,7 @@ def make_ranked(block: UnitPairs, config: Config) -> pa.Table:
     """Return the pairs as NeMo-RL's preference data: prompt_id, context (messages), completions (two of rank and
     completion; rank 0 is the better one)."""
     pairs = block.pairs
-    sides = [pairs[side].combine_chunks().cast(MESSAGES_TYPE) for side in ("chosen", "rejected")]
+    sides = [pairs[side].combine_chunks().cast(pairs["chosen"].type) for side in ("chosen", "rejected")]
     ranks = [pa.repeat(pa.scalar(rank, pa.int64()), pairs.num_rows) for rank in range(2)]
     entries = [
         pa.StructArray.from_arrays([rank, side], names=["rank", "completion"])
@@ -178,8 +181,8 @@ def make_jsonl(block: UnitPairs, config: Config) -> pa.Table:
     return pa.table(
         {
             "input": pa.StructArray.from_arrays([prompts], names=["messages"]),
-            "preferred_output": pairs["chosen"],
-            "non_preferred_output": pairs["rejected"],
+            "preferred_output": bare_turns(pairs["chosen"], config.export.reasoning_key),
+            "non_preferred_output": bare_turns(pairs["rejected"], config.export.reasoning_key),
         }
     )
 
@@ -217,7 +220,15 @@ is no trainer's but the record of the run (generations)."""
 def select_columns(config: str, table: pa.Table, columns: ExportColumns) -> pa.Table:
     """Return a config's table with the columns that `export.columns` asks for."""
     wanted = MINIMAL.get(config)
-    return table if columns is ExportColumns.all or wanted is None else table.select(list(wanted))
+    if columns is ExportColumns.all or wanted is None:
+        return table
+    thoughts = [name for name in ("chosen_reasoning", "rejected_reasoning", "reasoning") if name in table.column_names]
+    return table.select([*wanted, *thoughts])
+
+
+def _append(prompts: pa.ChunkedArray, turns: pa.ChunkedArray, config: Config) -> pa.ListArray:
+    key = config.export.reasoning_key
+    return append_turn(prompts, _read_answers(turns), read_thoughts(turns, key), key)
 
 
 def _render(pairs: pa.Table, render: Callable[[Any], str]) -> pa.Array:

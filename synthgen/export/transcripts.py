@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pyarrow as pa
 
+from synthgen.export.thoughts import extend_turns
 from synthgen.records import MESSAGES_TYPE, Messages
 
 _HH_ROLES = {"user": "Human", "assistant": "Assistant"}
@@ -33,8 +34,14 @@ def render_hh(messages: Messages) -> str:
     return "".join(parts)
 
 
-def append_turn(prompts: pa.ChunkedArray, answers: pa.ChunkedArray) -> pa.ListArray:
-    """Return each conversation with the assistant's answer as its last turn (type MESSAGES_TYPE)."""
+def append_turn(
+    prompts: pa.ChunkedArray, answers: pa.ChunkedArray, thoughts: pa.ChunkedArray | None = None, key: str = ""
+) -> pa.ListArray:
+    """Return each conversation with the assistant's answer as its last turn (type MESSAGES_TYPE).
+
+    Args:
+        thoughts: before the answers; every turn then has a field `key`, null in those of the prompt. None: no field.
+    """
     turns = prompts.combine_chunks()
     texts = answers.combine_chunks()
     lengths = turns.value_lengths().to_numpy()
@@ -48,4 +55,8 @@ def append_turn(prompts: pa.ChunkedArray, answers: pa.ChunkedArray) -> pa.ListAr
     last = offsets[1:] - 1
     order[last] = int(lengths.sum()) + np.arange(len(texts))
     order[np.setdiff1d(np.arange(len(order)), last, assume_unique=True)] = np.arange(int(lengths.sum()))
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat.take(pa.array(order)), type=MESSAGES_TYPE)
+    whole = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat.take(pa.array(order)), type=MESSAGES_TYPE)
+    if thoughts is None:
+        return whole
+    none = pa.nulls(int(lengths.sum()), pa.string())
+    return extend_turns(whole, pa.concat_arrays([none, thoughts.combine_chunks()]).take(pa.array(order)), key)

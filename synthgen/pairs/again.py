@@ -12,7 +12,7 @@ from synthgen.pairs.pairing import UnitPairs, label_completions, sort_generation
 from synthgen.pairs.selection import select_pairs
 from synthgen.pairs.settings import check_pairs
 from synthgen.pairs.tables import build_kto, build_pairs
-from synthgen.records import PROMPTS_SCHEMA, SCORED_GENERATIONS_SCHEMA
+from synthgen.records import PROMPTS_SCHEMA, SCORED_GENERATIONS_SCHEMA, extend_schema
 
 
 def pair_generations(
@@ -36,7 +36,8 @@ def pair_generations(
     if missing:
         raise ValueError(f"generations lacks the column {missing[0]}; give the data set's config generations")
     check_pairs(config, pc.unique(generations["generator"]).to_pylist())
-    generations = sort_generations(generations.select(SCORED_GENERATIONS_SCHEMA.names).cast(SCORED_GENERATIONS_SCHEMA))
+    schema = extend_schema(SCORED_GENERATIONS_SCHEMA, generations.column_names)
+    generations = sort_generations(generations.select(schema.names).cast(schema))
     prompts = _make_prompts(generations) if prompts is None else prompts.sort_by("prompt_id")
     index = index_completions(generations, prompts["prompt_id"].combine_chunks())
     scores = pc.fill_null(generations["score"], float("nan")).to_numpy()

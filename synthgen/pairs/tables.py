@@ -8,7 +8,14 @@ import pyarrow as pa
 from synthgen.pairs.index import BoolArray, FloatArray, IntArray, combine
 from synthgen.pairs.ratings import SCORE_DECIMALS, Ratings
 from synthgen.pairs.selection import Selection
-from synthgen.records import KTO_SCHEMA, MESSAGES_TYPE, PAIRS_SCHEMA, SCORED_GENERATIONS_SCHEMA, count_answer_tokens
+from synthgen.records import (
+    KTO_SCHEMA,
+    MESSAGES_TYPE,
+    PAIRS_SCHEMA,
+    SCORED_GENERATIONS_SCHEMA,
+    count_answer_tokens,
+    extend_schema,
+)
 
 
 def build_pairs(
@@ -30,7 +37,9 @@ def build_pairs(
         for name, column in _SIDE_COLUMNS.items():
             columns[f"{side}_{name}"] = generations[column].take(index)
         columns[f"{side}_tokens"] = tokens.take(index)
-    return _assemble(columns, PAIRS_SCHEMA)
+        if "reasoning" in generations.column_names:
+            columns[f"{side}_reasoning"] = generations["reasoning"].take(index)
+    return _assemble(columns, _with_thoughts(PAIRS_SCHEMA, columns, ("chosen_reasoning", "rejected_reasoning")))
 
 
 def build_kto(
@@ -46,7 +55,9 @@ def build_kto(
         "completion_tokens": count_answer_tokens(generations).take(index),
         **{name: generations[name].take(index) for name in ("model", "generator", "completion_id")},
     }
-    return _assemble(columns, KTO_SCHEMA)
+    if "reasoning" in generations.column_names:
+        columns["reasoning"] = generations["reasoning"].take(index)
+    return _assemble(columns, _with_thoughts(KTO_SCHEMA, columns, ("reasoning",)))
 
 
 def build_generations(
@@ -62,7 +73,7 @@ def build_generations(
     columns["prompt"] = prompts["messages"].take(pa.array(prompt))
     columns["score"] = pa.array(scores, from_pandas=True)
     columns["judgements"] = _nest_judgements(judgements, ratings, len(generations))
-    return _assemble(columns, SCORED_GENERATIONS_SCHEMA)
+    return _assemble(columns, extend_schema(SCORED_GENERATIONS_SCHEMA, list(columns)))
 
 
 _SIDE_COLUMNS = {
@@ -102,6 +113,13 @@ def _make_turns(text: pa.ChunkedArray) -> pa.ListArray:
 
 def _repeat(value: str, rows: int) -> pa.Array:
     return pa.repeat(pa.scalar(value, pa.string()), rows)
+
+
+def _with_thoughts(
+    schema: pa.Schema, columns: dict[str, pa.Array | pa.ChunkedArray], names: tuple[str, ...]
+) -> pa.Schema:
+    """Return the schema with the columns of thoughts, where `generations` has them."""
+    return pa.schema([*schema, *[pa.field(name, pa.string()) for name in names if name in columns]])
 
 
 def _assemble(columns: dict[str, pa.Array | pa.ChunkedArray], schema: pa.Schema) -> pa.Table:

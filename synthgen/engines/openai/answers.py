@@ -15,6 +15,7 @@ from typing import Any
 
 from synthgen.engines.openai.reply import Kind, Refusal, Reply
 from synthgen.engines.openai.retry_after import find_wait_s
+from synthgen.engines.openai.values import count_thought, measure_thought, read_count, read_text, read_thought
 from synthgen.engines.openai.words import (
     EXHAUSTED,
     MODERATED,
@@ -32,7 +33,6 @@ RAW_CHARACTERS = 2000
 MESSAGE_CHARACTERS = 300
 MAY_PASS = frozenset({408, 409, 425, 429, 498, 499})
 """Besides 5xx. 498 and 499: a token that has expired, a client that a proxy thinks has gone."""
-_MOST_TOKENS = 2**31 - 1
 
 
 def read_answer(reply: Reply, form: OutputFormat | None = None, now: float | None = None) -> Completion | Refusal:
@@ -51,12 +51,12 @@ def read_answer(reply: Reply, form: OutputFormat | None = None, now: float | Non
     if not isinstance(value, dict):
         return Refusal("bad_answer", f"the answer is {_describe(text)}", Kind.again, raw=raw)
     bill = _read_bill(value.get("usage"))
-    counted = _count_thought(value.get("usage"))
+    counted = count_thought(value.get("usage"))
     choices = value.get("choices")
     choice = next(iter(choices), None) if isinstance(choices, list) else None
     found = value.get("error") or (choice.get("error") if isinstance(choice, dict) else None)
     if found:
-        status = _int(found.get("code")) if isinstance(found, dict) else None
+        status = read_count(found.get("code")) if isinstance(found, dict) else None
         return _read_error(status if status and 400 <= status < 600 else 500, {"error": found}, raw, wait_s, bill)
     if not isinstance(choice, dict):
         if any(value.get(key) for key in ("promptFeedback", "prompt_feedback")) and "block" in raw:
@@ -72,22 +72,22 @@ def _read_choice(
     if not isinstance(message, dict):
         message = choice.get("delta") if isinstance(choice.get("delta"), dict) else {}
     assert isinstance(message, dict)
-    text = _read_text(message.get("content"))
+    text = read_text(message.get("content"))
     if text is None and isinstance(choice.get("text"), str):
         text = choice["text"]
-    reasoning = _read_thought(message)
+    reasoning = read_thought(message)
     if reasoning is None and (counted or (bill.output_tokens and not text and choice.get("finish_reason") == "length")):
         reasoning = ""  # it was thought, and the provider keeps it to itself
     finish = read_finish_reason(choice.get("finish_reason") or choice.get("stop_reason"))
     if finish == "content_filter":
-        words = _read_text(message.get("refusal")) or text or choice.get("finish_reason")
+        words = read_text(message.get("refusal")) or text or choice.get("finish_reason")
         return Refusal("content_filter", f"the answer was filtered: {_line(words)}", Kind.give_up, raw=raw, bill=bill)
     if finish == "error":
         word = choice.get("finish_reason")
         return Refusal(
             "server_error", f"the answer ended with finish_reason={_line(word)}", Kind.again, raw=raw, bill=bill
         )
-    refusal = _read_text(message.get("refusal"))
+    refusal = read_text(message.get("refusal"))
     if not text and refusal:
         return Refusal("refusal", f"the model refuses: {_line(refusal)}", Kind.give_up, raw=raw, bill=bill)
     if not text and reasoning is not None and form is not None:  # without a form, the thought alone is kept as such
@@ -108,17 +108,8 @@ def _read_choice(
         choice_logprobs=tuple(_choice_logprobs(choice, text, form.choices)) if form and form.choices else (),
         bill=bill,
         reasoning=None if reasoning is None else _make_valid(reasoning),
-        reasoning_tokens=_measure_thought(reasoning, text, bill.output_tokens, counted),
+        reasoning_tokens=measure_thought(reasoning, text, bill.output_tokens, counted),
     )
-
-
-def _measure_thought(reasoning: str | None, text: str, output_tokens: int, counted: int | None) -> int | None:
-    """Return the tokens of a thought: as counted, or by its share of the characters where the server does not count."""
-    if reasoning is None:
-        return None
-    if counted is not None:
-        return min(counted, output_tokens)
-    return round(output_tokens * len(reasoning) / (len(reasoning) + len(text))) if reasoning else output_tokens
 
 
 def _read_error(status: int, value: Any, raw: str, wait_s: float | None, bill: Bill = NO_BILL) -> Refusal:
@@ -184,69 +175,23 @@ def _read_bill(usage: Any) -> Bill:
     if not isinstance(usage, dict):
         return Bill(requests=1)
     details = usage.get("prompt_tokens_details")
-    cached = _int(details.get("cached_tokens")) if isinstance(details, dict) else None
-    cached = cached or _int(usage.get("prompt_cache_hit_tokens")) or _int(usage.get("cache_read_input_tokens")) or 0
-    prompt = _int(usage.get("prompt_tokens"))
-    prompt = _int(usage.get("input_tokens")) if prompt is None else prompt
-    output = _int(usage.get("completion_tokens"))
-    output = _int(usage.get("output_tokens")) if output is None else output
-    total = _int(usage.get("total_tokens"))
+    cached = read_count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    cached = (
+        cached
+        or read_count(usage.get("prompt_cache_hit_tokens"))
+        or read_count(usage.get("cache_read_input_tokens"))
+        or 0
+    )
+    prompt = read_count(usage.get("prompt_tokens"))
+    prompt = read_count(usage.get("input_tokens")) if prompt is None else prompt
+    output = read_count(usage.get("completion_tokens"))
+    output = read_count(usage.get("output_tokens")) if output is None else output
+    total = read_count(usage.get("total_tokens"))
     if output is None and total is not None and prompt is not None:
         output = max(0, total - prompt)
     if prompt is None and total is not None and output is not None:
         prompt = max(0, total - output)
     return Bill(1, prompt or 0, min(cached, prompt or 0), output or 0)
-
-
-def _count_thought(usage: Any) -> int | None:
-    """Return how many of the output tokens a `usage` calls reasoning; None: it does not say."""
-    if not isinstance(usage, dict):
-        return None
-    details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
-    found = _int(details.get("reasoning_tokens")) if isinstance(details, dict) else None
-    return _int(usage.get("reasoning_tokens")) if found is None else found
-
-
-def _int(value: Any) -> int | None:
-    """Return a count, None for what is none (a bool, a negative number, one that no column holds)."""
-    if isinstance(value, str) and re.fullmatch(r"\d{1,10}(\.\d{1,6})?", value):
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if not 0 <= value <= _MOST_TOKENS:  # NaN too
-        return None
-    return int(value)
-
-
-def _read_text(content: Any) -> str | None:
-    """Return a content's text: a string, or the text parts of a list; None: it holds none."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, dict):
-        content = [content]
-    if not isinstance(content, list):
-        return None
-    texts = []
-    for part in content:
-        if isinstance(part, str):
-            texts.append(part)
-        elif isinstance(part, dict) and part.get("type", "text") in ("text", "output_text"):
-            inner = part.get("text")
-            inner = inner.get("value") if isinstance(inner, dict) else inner
-            texts.append(inner if isinstance(inner, str) else "")
-    return "".join(texts) if texts else None
-
-
-def _read_thought(message: dict[str, Any]) -> str | None:
-    """Return what was thought, wherever a server puts it; None: nothing is told apart from the answer."""
-    for key in ("reasoning_content", "reasoning", "thinking"):
-        if found := _read_text(message.get(key)):
-            return found
-    content = message.get("content")
-    parts = content if isinstance(content, list) else []
-    thoughts = [part for part in parts if isinstance(part, dict) and part.get("type") in ("thinking", "reasoning")]
-    texts = [_read_text(part.get(key)) for part in thoughts for key in ("thinking", "reasoning", "text")]
-    return "".join(text for text in texts if text) if thoughts else None
 
 
 def _choice_logprobs(choice: dict[str, Any], text: str, choices: Sequence[str]) -> Iterator[ChoiceLogprobs]:
