@@ -186,3 +186,12 @@ def test_model_takes_a_catalog_name_for_every_pipeline() -> None:
 def test_config_dir_that_is_none_is_named() -> None:
     with pytest.raises(ConfigError, match="--config-dir=/nowhere is not a directory"):
         compose_config(["experiment=echo"], "/nowhere")
+
+
+def test_budget_of_thoughts_is_refused_where_nothing_tells_them_apart() -> None:
+    budget = "generators.main.sampling.thinking_budget=64"
+    with pytest.raises(
+        ConfigError, match=r"main\.sampling\.thinking_budget=64: replicas that load the model do not tell"
+    ):
+        compose_config(["experiment=tiny", budget])
+    assert compose_config(["experiment=echo", budget]).generators["main"].sampling.thinking_budget == 64
