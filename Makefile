@@ -23,9 +23,9 @@ setup: ## make .venv from the lock (KIND=cpu or gpu); nothing to do when it is t
 demo: setup ## run the whole pipeline on this machine: prompts in, preference data set out
 	@.venv/bin/synthgen run experiment=demo run.dir=runs/demo $(if $(MODEL),'model=$(MODEL)') $(ARGS)
 
-# Half of a test's time is waiting. tests/conftest.py says what has to stay in one process.
+# Half of a test's time is waiting; a file's tests share what its fixtures have made, and so a process.
 test: setup ## run the tests, in JOBS processes
-	@$(PY) -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(PY) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 trainers: setup ## load every export by the trainers' own code (installs them aside)
 	@PYTHONPATH=tests $(PY) -m trainers $(ARGS)
