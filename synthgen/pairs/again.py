@@ -6,12 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config import PairsConfig
-from synthgen.pairs.eligibility import find_faults
 from synthgen.pairs.index import index_completions
-from synthgen.pairs.pairing import UnitPairs, label_completions, sort_generations
-from synthgen.pairs.selection import select_pairs
+from synthgen.pairs.pairing import UnitPairs, pair_scored, sort_generations
 from synthgen.pairs.settings import check_pairs
-from synthgen.pairs.tables import build_kto, build_pairs
 from synthgen.records import PROMPTS_SCHEMA, SCORED_GENERATIONS_SCHEMA, extend_schema
 
 
@@ -41,15 +38,7 @@ def pair_generations(
     prompts = _make_prompts(generations) if prompts is None else prompts.sort_by("prompt_id")
     index = index_completions(generations, prompts["prompt_id"].combine_chunks())
     scores = pc.fill_null(generations["score"], float("nan")).to_numpy()
-    faults = find_faults(generations, config.drop_refusals)
-    selection = select_pairs(generations, index, scores, faults, config, run_seed)
-    rows, labels = label_completions(generations, scores, faults < 0, config)
-    return UnitPairs(
-        pairs=build_pairs(prompts, generations, scores, selection, config.policy),
-        kto=build_kto(prompts, generations, scores, index.prompt, rows, labels),
-        generations=generations,
-        counts=selection.counts,
-    )
+    return pair_scored(prompts, generations, index, scores, config, run_seed)
 
 
 def _make_prompts(generations: pa.Table) -> pa.Table:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from synthgen.config import PairsConfig
 from synthgen.pairs.counts import PairCounts
 from synthgen.pairs.eligibility import find_faults, find_whole
-from synthgen.pairs.index import BoolArray, FloatArray, IntArray, combine, index_completions
+from synthgen.pairs.index import BoolArray, CompletionIndex, FloatArray, IntArray, combine, index_completions
 from synthgen.pairs.ratings import drop_canaries, flatten_ratings
 from synthgen.pairs.scores import average_aspects, average_repetitions
 from synthgen.pairs.selection import select_pairs
@@ -64,13 +64,32 @@ def pair_unit(
     judgements = drop_canaries(judgements)
     ratings = flatten_ratings(index, judgements)
     scores = average_aspects(average_repetitions(ratings, len(generations), use_expected))
+    scored = build_generations(prompts, generations, judgements, scores, index.prompt, ratings)
+    return pair_scored(prompts, scored, index, scores, config, run_seed)
+
+
+def pair_scored(
+    prompts: pa.Table,
+    generations: pa.Table,
+    index: CompletionIndex,
+    scores: FloatArray,
+    config: PairsConfig,
+    run_seed: int,
+) -> UnitPairs:
+    """Return what completions give whose scores are known.
+
+    Args:
+        prompts: PROMPTS_SCHEMA, by prompt_id.
+        generations: SCORED_GENERATIONS_SCHEMA, in the order of `sort_generations`.
+        index: of `generations`, with the prompts as numbered in `prompts`. scores: of each completion, NaN without one.
+    """
     faults = find_faults(generations, config.drop_refusals)
     selection = select_pairs(generations, index, scores, faults, config, run_seed)
-    rows, labels = label_completions(generations, scores, faults < 0, config)
+    rows, labels = _label_completions(generations, scores, faults < 0, config)
     return UnitPairs(
         pairs=build_pairs(prompts, generations, scores, selection, config.policy),
         kto=build_kto(prompts, generations, scores, index.prompt, rows, labels),
-        generations=build_generations(prompts, generations, judgements, scores, index.prompt, ratings),
+        generations=generations,
         counts=selection.counts,
     )
 
@@ -83,7 +102,7 @@ def sort_generations(generations: pa.Table) -> pa.Table:
     return generations if in_order else generations.take(order)
 
 
-def label_completions(
+def _label_completions(
     generations: pa.Table, scores: FloatArray, may_be_chosen: BoolArray, config: PairsConfig
 ) -> tuple[IntArray, BoolArray]:
     """Return the rows of the completions that KTO trains on, and whether each is desirable.
