@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 import numpy as np
 
-from synthgen.config import Config
+from synthgen.config.typed import find_hint
 
 Settings = Mapping[str, Any] | Sequence[str]
 """`{"experiment": "echo", "run": {"dir": "runs/a"}, "generators.main.n": 4}`, or overrides as the command line has."""
@@ -57,15 +57,9 @@ def _add(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _is_free(key: str) -> bool:
     """Return whether `key` is, or lies in, a mapping of the schema that may hold any keys: `cluster.runtime_env`."""
-    found: Any = Config
-    for name in key.lstrip("+").split("."):
-        if is_dataclass(found):
-            found = get_type_hints(found).get(name)
-        elif get_origin(found) is dict and is_dataclass(get_args(found)[1]):
-            found = get_args(found)[1]
-        else:
-            break
-    return get_origin(found) is dict and not is_dataclass(get_args(found)[1])
+    parts = key.lstrip("+").split(".")
+    hints = (find_hint(".".join(parts[:count])) for count in range(1, len(parts) + 1))
+    return any(get_origin(hint) is dict and not is_dataclass(get_args(hint)[1]) for hint in hints)
 
 
 def _write(value: Any, key: str) -> str:

@@ -68,5 +68,5 @@ __all__ = [
     "TaskConfig",
 ]
 
-PUBLIC = ("compose", "registry", "resources", "sampling", "saved", "stage_names")
+PUBLIC = ("compose", "registry", "resources", "sampling", "saved", "stage_names", "typed")
 IMPORTS: tuple[str, ...] = ()
