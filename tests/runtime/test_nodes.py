@@ -95,7 +95,11 @@ def test_pools_that_fit_run_together_and_judging_overlaps_generation(cluster: Cl
     cluster.add_node(num_cpus=4, num_gpus=8)
     cluster.wait_for_nodes()
     report, lines = run_pools(
-        tmp_path, "cluster.gpus_per_node=8", "judge.model.tensor_parallel_size=4", "generators.main.model.replicas=2"
+        tmp_path,
+        "cluster.gpus_per_node=8",
+        "judge.model.tensor_parallel_size=4",
+        "generators.main.model.replicas=2",
+        "generators.main.model.echo.tokens_per_s=25",  # a judge's first unit takes seconds of imports
     )
     assert report["plan"]["mode"] == "together"
     assert position(lines, "judge unit") < position(lines, "generate-main unit", last=True)

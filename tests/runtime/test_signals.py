@@ -263,7 +263,7 @@ def test_ray_that_does_not_come_up_is_waited_for_so_long_and_no_longer(tmp_path:
 
 @pytest.mark.vllm
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["loading", "generating"])
+@pytest.mark.parametrize("moment", ["loading", "generating"] if os.environ.get("SYNTHGEN_ALL_SIGNALS") else ["loading"])
 def test_signal_to_the_group_with_a_real_engine(tmp_path: Path, moment: str) -> None:
     run_dir = tmp_path / "run"
     arguments = ["run", "experiment=demo", f"run.dir={run_dir}", "judge.rationale=none", f"run.grace_s={GRACE_S}"]

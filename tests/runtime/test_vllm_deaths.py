@@ -11,13 +11,15 @@ import pytest
 from tests.command_line import Started, committed_units
 from tests.small_runs import write_prompts
 
+PROMPTS = 128
+
 
 @pytest.mark.vllm
 @pytest.mark.slow
 @pytest.mark.parametrize(("title", "tensor_parallel_size"), [("VLLM::EngineCore", 1), ("VLLM::Worker_TP1", 2)])
 def test_death_of_a_vllm_process(tmp_path: Path, title: str, tensor_parallel_size: int) -> None:
     run_dir = tmp_path / "run"
-    prompts = write_prompts(tmp_path / "prompts.jsonl", 320)
+    prompts = write_prompts(tmp_path / "prompts.jsonl", PROMPTS)
     arguments = [
         "run",
         "experiment=tiny",
@@ -39,8 +41,8 @@ def test_death_of_a_vllm_process(tmp_path: Path, title: str, tensor_parallel_siz
     assert all(path.read_bytes() == data for path, data in before.items())
     tables = [pq.read_table(path) for path in committed_units(run_dir, "generate-main")]
     ids = [prompt_id for table in tables for prompt_id in table["prompt_id"].to_pylist()]
-    assert len(ids) == 320 * 4
-    assert len(set(ids)) == 320
+    assert len(ids) == PROMPTS * 4
+    assert len(set(ids)) == PROMPTS
     assert not any(process.is_running() and "VLLM" in _name(process) for process in below)
     assert "Traceback" not in started.log.read_text()
 
