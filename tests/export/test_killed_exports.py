@@ -50,7 +50,7 @@ def check_disk(rows: list[dict[str, Any]], earlier: dict[str, str], later: dict[
         assert row["left_over"] == []
     found = [row["found"] for row in rows]
     exchanged = found.index(later)
-    assert 0 < exchanged < len(rows) - 1
+    assert exchanged > 0
     assert found == [earlier] * exchanged + [later] * (len(rows) - exchanged)
 
 
@@ -59,6 +59,8 @@ def test_an_export_on_a_disk_killed_at_any_change_leaves_the_earlier_data_set_or
     export_later(str(tmp_path / "later"))
     rows = kill(str(tmp_path), 1, "units")
     assert len(rows) > 30
+    assert rows[-2]["killed"]
+    assert rows[-2]["found"] == rows[-1]["found"]
     check_disk(rows, hash_dataset(str(tmp_path / "earlier")), hash_dataset(str(tmp_path / "later")))
 
 
