@@ -2,6 +2,8 @@
 
 from synthgen.config.engine_type import EngineType
 from synthgen.config.schema import (
+    JUDGE_THINKING_BUDGET,
+    THINKING_SWITCHES,
     AspectConfig,
     CalibrateConfig,
     ClusterConfig,
@@ -35,6 +37,8 @@ from synthgen.config.schema import (
 )
 
 __all__ = [
+    "JUDGE_THINKING_BUDGET",
+    "THINKING_SWITCHES",
     "AspectConfig",
     "CalibrateConfig",
     "ClusterConfig",

@@ -94,6 +94,10 @@ class EndpointConfig:
     usd_per_million_output_tokens: float | None = None  # dollars; null: unknown
 
 
+THINKING_SWITCHES = ("enable_thinking", "thinking")
+"""What chat templates call their switch: Qwen 3, GLM and others; DeepSeek V3.1, Granite and others."""
+
+
 @dataclass
 class ModelConfig:
     """One entry of the catalog (`conf/model/`): a checkpoint and how to serve it."""
@@ -110,6 +114,8 @@ class ModelConfig:
     chat_template: str | None = None  # Jinja text; null: the tokenizer's own
     # For the chat template: enable_thinking, reasoning_effort, thinking, … An endpoint's server is sent them.
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    thinking: bool | None = None  # turns thinking on or off where the chat template has a switch; null: its own choice
+    reasoning_parser: str = "auto"  # tells thoughts from answers: auto (the checkpoint's family) | none | vLLM's name
     quantization: str | None = None  # null: as the checkpoint says
     unservable: str | None = None  # why this entry cannot be served, and what to take instead
     requires_package: str | None = None  # a plugin that must be installed, such as vllm-gguf-plugin
@@ -135,6 +141,12 @@ class ModelConfig:
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     # Architecture numbers for planning without the checkpoint's files (its config.json's own names and values).
     architecture: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def template_kwargs(self) -> dict[str, Any]:
+        """Arguments of the chat template: both names of the switch, since it ignores what it has no use for."""
+        switch = {} if self.thinking is None else dict.fromkeys(THINKING_SWITCHES, self.thinking)
+        return {**switch, **self.chat_template_kwargs}
 
     @property
     def served_by(self) -> EngineType:
@@ -182,6 +194,10 @@ class AspectConfig:
     max_rating: int = 5  # best
 
 
+JUDGE_THINKING_BUDGET = 2048
+"""Tokens of a judge's thought where `judge.thinking_budget` leaves it open; models that do not think have none."""
+
+
 @dataclass
 class JudgeConfig:
     """The LLM-as-judge step (UltraFeedback, arXiv 2310.01377)."""
@@ -201,6 +217,7 @@ class JudgeConfig:
     canary_fraction: float = 0.005  # share of prompts that also get a planted test
     temperature: float = 0.0  # 0: greedy
     max_tokens: int | None = None  # null: the exact need of the format
+    thinking_budget: int | None = None  # most tokens of a thought, beside max_tokens; null: 2048 where it thinks
     aspect: dict[str, AspectConfig] = field(default_factory=dict)  # own aspects by name
 
 

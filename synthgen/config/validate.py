@@ -102,6 +102,9 @@ def _model_problems(key: str, model: ModelConfig) -> Iterator[str]:
         value = getattr(model, field)
         if value is not None:
             yield from _at_least(f"{key}.{field}", value, 1)
+    if "reasoning_parser" in model.engine_args:
+        parser = model.engine_args["reasoning_parser"]
+        yield f"{key}.engine_args.reasoning_parser={parser} belongs in {key}.reasoning_parser; set it there"
     for name in sorted(_OF_THE_ENCODER.intersection(model.chat_template_kwargs)):
         yield f"{key}.chat_template_kwargs.{name} is set by synthgen for each prompt; leave it out"
     if model.served_by.is_service:
@@ -142,7 +145,7 @@ _ONLY_LOCAL = (
     "revision", "chat_template", "quantization", "dtype", "kv_cache_dtype", "load_format", "tokenizer",
     "tensor_parallel_size", "pipeline_parallel_size", "max_num_seqs", "max_num_batched_tokens",
     "gpu_memory_utilization", "kv_cache_memory_gib", "enable_prefix_caching", "enable_chunked_prefill",
-    "enforce_eager", "trust_remote_code", "lora", "engine_args",
+    "enforce_eager", "trust_remote_code", "lora", "engine_args", "reasoning_parser",
 )  # fmt: skip
 
 
@@ -151,11 +154,6 @@ def _sampling_problems(key: str, sampling: SamplingConfig, n: int, n_key: str, m
         if not token.isdigit():
             yield f"{key}.logit_bias: {token!r} is not a token id"
     yield from list_sampling_problems(key, sampling, n=n, n_key=n_key, one_by_one=model.served_by.is_service)
-    if sampling.thinking_budget is not None and model.served_by.loads_checkpoint:
-        yield (
-            f"{key}.thinking_budget={sampling.thinking_budget}: replicas that load the model do not tell thoughts from "
-            "answers yet; leave it out, or serve the model with vllm serve --reasoning-parser and take engine=openai"
-        )
 
 
 def _judge_problems(config: Config) -> Iterator[str]:
@@ -173,6 +171,8 @@ def _judge_problems(config: Config) -> Iterator[str]:
             )
     yield from _at_least("judge.orders", judge.orders, 1)
     yield from _at_least("judge.max_retries", judge.max_retries, 0)
+    if judge.thinking_budget is not None:
+        yield from _at_least("judge.thinking_budget", judge.thinking_budget, 1)
     if judge.mode is JudgeMode.listwise and not 2 <= judge.max_listwise <= 16:
         yield f"judge.max_listwise={judge.max_listwise} must be from 2 to 16"
     yield from _fraction("judge.canary_fraction", judge.canary_fraction)

@@ -53,6 +53,7 @@ def read_choice_logprobs(
     logprobs: Logprobs,
     tokens: ChoiceTokens,
     decode: Callable[[Sequence[int]], str],
+    first: int = 0,
 ) -> tuple[ChoiceLogprobs, ...]:
     """Return an entry for each place of `text` where a token that spells a choice was drawn, in order.
 
@@ -61,6 +62,7 @@ def read_choice_logprobs(
         token_ids: the drawn tokens.
         logprobs: per drawn token, the log-probabilities of the drawn token and of those of `tokens`.
         decode: tokens to text; needed for the few prefixes that end before a choice.
+        first: the position of `token_ids[0]` in `logprobs`.
 
     A place where the text goes on to a longer choice (`1` of `10`, spelt with two tokens) gives no entry.
     """
@@ -72,8 +74,8 @@ def read_choice_logprobs(
         start = text.find(choice, len(decode(token_ids[:position])))
         if start < 0 or _longest_choice(text, start, tokens.choices) != choice:
             continue
-        first, last = logprobs.start_indices[position], logprobs.end_indices[position]
-        seen = dict(zip(logprobs.token_ids[first:last], logprobs.logprobs[first:last], strict=True))
+        begin, end = logprobs.start_indices[first + position], logprobs.end_indices[first + position]
+        seen = dict(zip(logprobs.token_ids[begin:end], logprobs.logprobs[begin:end], strict=True))
         entries.append(ChoiceLogprobs(start, _sum_by_choice(seen, tokens)))
     return tuple(entries)
 

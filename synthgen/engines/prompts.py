@@ -7,7 +7,7 @@ let the text speak as the system or as the judge's examples; here it is tokenize
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,14 +25,21 @@ class PromptEncoder:
         tokenizer: a tokenizer of `transformers`.
         chat_template: Jinja text that replaces the tokenizer's own, or None.
         name: of the model, for messages.
-        kwargs: further arguments of the template (`model.chat_template_kwargs`).
+        kwargs: further arguments of the template (`model.template_kwargs`).
+        marks: what opens and closes a thought. They need not be special tokens, and mean as much to the model. The
+            template itself reads them in assistant turns, whose thoughts most leave out.
 
     Raises:
         ConfigError: there is no chat template.
     """
 
     def __init__(
-        self, tokenizer: Any, chat_template: str | None, name: str, kwargs: Mapping[str, Any] | None = None
+        self,
+        tokenizer: Any,
+        chat_template: str | None,
+        name: str,
+        kwargs: Mapping[str, Any] | None = None,
+        marks: Sequence[str] = (),
     ) -> None:
         if chat_template is None and getattr(tokenizer, "chat_template", None) is None:
             raise ConfigError(
@@ -49,8 +56,8 @@ class PromptEncoder:
             self._backend.no_padding()
         added = getattr(tokenizer, "added_tokens_decoder", {}).values()
         special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
-        longest_first = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._special = _match_any(special)
+        self._special_and_marks = _match_any(special.union(marks))
         self.folds_system = self._refuses_system()
         """Whether system messages go into the user turn, because the template refuses them (Gemma 2, for one)."""
 
@@ -101,9 +108,12 @@ class PromptEncoder:
     def _defuse(self, messages: Messages) -> list[dict[str, str]]:
         """Return the messages with special tokens cut, and without what cannot be UTF-8."""
         return [
-            {"role": message["role"], "content": self._special.sub(_cut, _make_valid(message["content"]))}
+            {"role": message["role"], "content": self._cut_in(message["role"], _make_valid(message["content"]))}
             for message in messages
         ]
+
+    def _cut_in(self, role: str, text: str) -> str:
+        return (self._special if role == "assistant" else self._special_and_marks).sub(_cut, text)
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text; the template has written the special tokens already."""
@@ -139,6 +149,11 @@ def fold_system(messages: Messages) -> Messages:
     if rest and rest[0]["role"] == "user":
         return [Message(role="user", content=f"{system}\n\n{rest[0]['content']}"), *rest[1:]]
     return [Message(role="user", content=system), *rest]
+
+
+def _match_any(tokens: Collection[str]) -> re.Pattern[str]:
+    longest_first = sorted((token for token in tokens if len(token) > 1), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
 def _cut(match: re.Match[str]) -> str:

@@ -72,7 +72,7 @@ def read_template(model: ModelConfig) -> ChatTemplate | None:
     tokens = {name: _token_text(value) for name, value in config.items() if name.endswith("_token")}
     text = model.chat_template or _find_text(model, config)
     if text is not None:
-        return ChatTemplate(text, {**tokens, **model.chat_template_kwargs})
+        return ChatTemplate(text, {**tokens, **model.template_kwargs})
     if path is not None and _is_local(model) and find_file(model, "tekken.json") is None:
         raise ConfigError(
             f"model.name={model.name} has no chat template (a base model?); "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from synthgen.config import ModelConfig
@@ -16,6 +17,7 @@ from synthgen.engines.choices import ChoiceTokens, find_choice_tokens
 from synthgen.engines.prompts import PromptEncoder
 from synthgen.engines.vllm_requests import make_sampling_params, read_completions
 from synthgen.engines.vllm_setup import configure_vllm, describe_engine
+from synthgen.engines.vllm_thoughts import ThoughtReader, expect_thoughts, make_thought_reader
 from synthgen.engines.watchdog import Watchdog
 from synthgen.errors import ConfigError, EngineDeadError, RequestError, one_line
 from synthgen.records import Completion, Request, RequestFailure
@@ -45,6 +47,7 @@ class VllmEngine:
         self._engine: AsyncLLM | None = None
         self._lora: LoRARequest | None = None
         self._encoder: PromptEncoder | None = None
+        self._thoughts: ThoughtReader | None = None
         self._decoder: Any = None  # a tokenizers.Tokenizer; None: vLLM makes the text
         self._choice_tokens: dict[tuple[str, ...], ChoiceTokens] = {}
         self._context_length = 0
@@ -99,13 +102,14 @@ class VllmEngine:
         detokenize = self._decoder is None or bool(request.sampling.stop)
         tokens = self._find_choice_tokens(request.output_format.choices) if request.output_format else None
         try:
-            params = make_sampling_params(request, tokens, detokenize=detokenize)
+            params = make_sampling_params(request, tokens, self._thoughts, detokenize=detokenize)
             collector = await engine.add_request(
                 request.request_id,
                 {"type": "token", "prompt_token_ids": list(request.prompt_token_ids)},
                 params,
                 lora_request=self._lora,
                 priority=request.priority,
+                **({} if self._thoughts is None else self._thoughts.engine_arguments(request.prompt_token_ids)),
             )
         except (VLLMClientError, ValueError, TypeError) as error:
             raise RequestError("invalid_request", " ".join(str(error).split())) from error
@@ -131,7 +135,11 @@ class VllmEngine:
             self._requests.pop(collector.request_id, None)
         decode = None if self._decoder is None else self._decode
         cached = output.num_cached_tokens if first_sample is None else first_sample.num_cached_tokens
-        return read_completions(cast("RequestOutput", output), cached or 0, tokens, decode, detokenized=detokenize)
+        read = partial(
+            read_completions,
+            cast("RequestOutput", output), cached or 0, tokens, decode, self._thoughts, detokenized=detokenize,
+        )  # fmt: skip
+        return read() if self._thoughts is None else await asyncio.to_thread(read)
 
     def heartbeat(self) -> float:
         """Return the tokens of the requests in flight: they grow with every step of the engine."""
@@ -193,7 +201,12 @@ class VllmEngine:
         model = self._model
         config = configure_vllm(model, self._backend)
         tokenizer = cached_tokenizer_from_config(config.model_config)
-        self._encoder = PromptEncoder(tokenizer, model.chat_template, model.name, model.chat_template_kwargs)
+        self._thoughts = make_thought_reader(model, config.model_config, tokenizer)
+        marks: tuple[str, ...] = ()
+        if self._thoughts is not None:
+            expect_thoughts(config, self._thoughts)
+            marks = self._thoughts.mark_texts
+        self._encoder = PromptEncoder(tokenizer, model.chat_template, model.name, model.template_kwargs, marks)
         self._decoder = getattr(tokenizer, "backend_tokenizer", None)
         self._watchdog = Watchdog()
         self._engine = self._launch(config)
@@ -203,6 +216,8 @@ class VllmEngine:
             self._watchdog.release()
             raise EngineDeadError(f"the engine of {model.name} was closed while it loaded")
         info = describe_engine(config)
+        if self._thoughts is not None:
+            info.details["reasoning_parser"] = self._thoughts.name
         if self._encoder.folds_system:
             info.details["system_messages"] = "in the user turn"
         self._context_length = info.context_length or 0

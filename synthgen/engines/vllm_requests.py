@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from synthgen.engines.choices import ChoiceTokens, read_choice_logprobs
+from synthgen.engines.choices import ChoiceTokens, Logprobs, read_choice_logprobs
+from synthgen.engines.vllm_thoughts import Split, ThoughtReader
 from synthgen.errors import RequestError
 from synthgen.records import ChoiceLogprobs, Completion, FinishReason, OutputFormat, Request
 
@@ -17,11 +19,14 @@ if TYPE_CHECKING:
 FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
-def make_sampling_params(request: Request, tokens: ChoiceTokens | None, *, detokenize: bool) -> SamplingParams:
+def make_sampling_params(
+    request: Request, tokens: ChoiceTokens | None, thoughts: ThoughtReader | None = None, *, detokenize: bool
+) -> SamplingParams:
     """Return vLLM's sampling parameters; only the final output is asked for.
 
     Args:
         tokens: the tokens of `request.output_format.choices`, or None where no log-probabilities are wanted.
+        thoughts: of a model that may think; `sampling.thinking_budget` means nothing to one that does not.
         detokenize: whether vLLM makes the text, token by token (stop strings need it).
 
     Raises:
@@ -31,13 +36,17 @@ def make_sampling_params(request: Request, tokens: ChoiceTokens | None, *, detok
     from vllm.sampling_params import RequestOutputKind
 
     sampling = request.sampling
+    budget = None
+    if thoughts is not None and not thoughts.has_ended(request.prompt_token_ids or ()):
+        budget = sampling.thinking_budget
     return SamplingParams(
         n=request.n,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         top_k=sampling.top_k,
         min_p=sampling.min_p,
-        max_tokens=sampling.max_tokens,
+        max_tokens=sampling.max_tokens + (budget or 0),
+        thinking_token_budget=budget if thoughts is not None and thoughts.can_bound else None,
         min_tokens=sampling.min_tokens,
         repetition_penalty=sampling.repetition_penalty,
         presence_penalty=sampling.presence_penalty,
@@ -46,16 +55,19 @@ def make_sampling_params(request: Request, tokens: ChoiceTokens | None, *, detok
         ignore_eos=sampling.ignore_eos,
         logit_bias=dict(sampling.logit_bias) or None,
         seed=request.seed,
-        structured_outputs=_make_structured_outputs(request.output_format),
+        structured_outputs=None
+        if thoughts is not None and thoughts.has_channels
+        else _structure(request.output_format),
         logprob_token_ids=list(tokens.spelling) if tokens is not None and tokens.spelling else None,
         flat_logprobs=True,
         detokenize=detokenize,
+        skip_special_tokens=thoughts is None,
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_clone=True,  # nobody else holds these parameters
     )
 
 
-def _make_structured_outputs(form: OutputFormat | None) -> StructuredOutputsParams | None:
+def _structure(form: OutputFormat | None) -> StructuredOutputsParams | None:
     from vllm.sampling_params import StructuredOutputsParams
 
     if form is None or not form.spec:
@@ -69,6 +81,7 @@ def read_completions(
     cached_tokens: int,
     tokens: ChoiceTokens | None,
     decode: Callable[[Sequence[int]], str] | None,
+    thoughts: ThoughtReader | None = None,
     *,
     detokenized: bool,
 ) -> list[Completion]:
@@ -78,6 +91,7 @@ def read_completions(
         cached_tokens: prompt tokens that an earlier request had left in the prefix cache.
         tokens: as for `make_sampling_params`.
         decode: tokens to text; None where the tokenizer has no fast decoder, and then vLLM has made the text.
+        thoughts: of a model that may think.
         detokenized: whether vLLM has made the text.
 
     Raises:
@@ -94,14 +108,36 @@ def read_completions(
                 "engine_error", f"vLLM ended the request with finish_reason={sample.finish_reason}", retryable=True
             )
         ids = _without_stop_token(sample)
-        text = sample.text if detokenized or decode is None else decode(ids)
-        choice_logprobs: tuple[ChoiceLogprobs, ...] = ()
-        if tokens is not None and decode is not None and isinstance(sample.logprobs, FlatLogprobs):
-            choice_logprobs = read_choice_logprobs(text, ids, sample.logprobs, tokens, decode)
-        completions.append(
-            Completion(text, finish_reason, prompt_tokens, cached_tokens, len(sample.token_ids), choice_logprobs)
+        made = sample.text if detokenized or decode is None else None
+        if thoughts is not None:
+            split = thoughts.read(output.prompt_token_ids or (), ids, made)
+        else:
+            split = Split(decode(ids) if decode is not None and made is None else sample.text)
+        completion = Completion(
+            text=split.text,
+            finish_reason=finish_reason,
+            prompt_tokens=prompt_tokens,
+            cached_tokens=cached_tokens,
+            output_tokens=len(sample.token_ids),
+            reasoning=split.reasoning,
+            reasoning_tokens=split.reasoning_tokens,
         )
+        if tokens is not None and decode is not None and isinstance(sample.logprobs, FlatLogprobs):
+            found = _read_choices(split, ids, sample.logprobs, tokens, decode)
+            completion = replace(completion, choice_logprobs=found)
+        completions.append(completion)
     return completions
+
+
+def _read_choices(
+    split: Split, ids: Sequence[int], logprobs: Logprobs, tokens: ChoiceTokens, decode: Callable[[Sequence[int]], str]
+) -> tuple[ChoiceLogprobs, ...]:
+    """Return the log-probabilities of the choices in the answer; none of those that a thought holds."""
+    if split.begin is None:
+        return ()
+    text = decode(ids[split.begin :]) if split.begin or split.lead else split.text
+    found = read_choice_logprobs(text, ids[split.begin :], logprobs, tokens, decode, first=split.begin)
+    return tuple(replace(entry, start=entry.start - split.lead) for entry in found)
 
 
 def _without_stop_token(sample: CompletionOutput) -> list[int]:

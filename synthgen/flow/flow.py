@@ -128,8 +128,10 @@ def model_fields(model: ModelConfig) -> Mapping[str, Any]:
     fields["engine_args"] = model.engine_args
     if model.gguf_file is not None:  # absent in earlier versions, whose units stay valid
         fields["gguf_file"] = model.gguf_file
-    if model.chat_template_kwargs:
-        fields["chat_template_kwargs"] = model.chat_template_kwargs
+    if model.template_kwargs:
+        fields["chat_template_kwargs"] = model.template_kwargs
+    if model.reasoning_parser != "auto":
+        fields["reasoning_parser"] = model.reasoning_parser
     own = model.served_by.fingerprint
     return fields if own is None else fields | dict(own(model))
 

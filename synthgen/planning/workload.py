@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthgen.config import Config, JudgeMode, ModelConfig, Rationale
+from synthgen.config import JUDGE_THINKING_BUDGET, Config, JudgeConfig, JudgeMode, ModelConfig, Rationale
 from synthgen.config.stage_names import JUDGE, TASK, Kind, name_generations
 from synthgen.planning.fit import Lengths
 
@@ -196,6 +196,10 @@ def _judge_work(
     if entry.output_tokens is not None:
         output = entry.output_tokens * assumed.judgement_length
     most = float(judge.max_tokens) if judge.max_tokens else output * 2
+    thought = _judge_thought(judge)
+    most += thought
+    if entry.output_tokens is None:
+        output += thought / 2
     prompts = _prompts_left(config, entry)
     return StageWork(
         name=JUDGE,
@@ -216,6 +220,14 @@ def _judge_work(
         again=entry.again,
         asked_again=entry.asked_again,
     )
+
+
+def _judge_thought(judge: JudgeConfig) -> int:
+    """Return the most tokens of a thought before a judgement, where the judge is known to think."""
+    if judge.thinking_budget is not None:
+        return judge.thinking_budget
+    thinks = judge.model.reasoning_parser not in ("auto", "none") and judge.model.thinking is not False
+    return JUDGE_THINKING_BUDGET if thinks else 0
 
 
 def _task_work(config: Config, ledger: Mapping[str, StageLedger], assumed: Assumptions) -> StageWork:

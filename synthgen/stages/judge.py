@@ -11,7 +11,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config import JudgeConfig, JudgeLayout, JudgeMode, ModelConfig
+from synthgen.config import JUDGE_THINKING_BUDGET, JudgeConfig, JudgeLayout, JudgeMode, ModelConfig
 from synthgen.config.stage_names import JUDGE, Kind, name_generations
 from synthgen.errors import ConfigError
 from synthgen.judge.aspects import resolve_aspect
@@ -121,6 +121,8 @@ class JudgeStage:
         }
         if config.layout is not JudgeLayout.rubric_first:  # so that judgements from before there was a choice count
             fields["layout"] = config.layout.value
+        if config.thinking_budget is not None:
+            fields["thinking_budget"] = config.thinking_budget
         if config.format != DEFAULT_FORMAT:
             fields["answers"] = config.format
         return fields
@@ -239,7 +241,9 @@ class JudgeStage:
             messages=self.format.ask(
                 task.aspect, instruction, apply_order(texts, task.order), form.note, config.layout
             ),
-            sampling=Sampling(temperature=config.temperature, max_tokens=self._budget(form)),
+            sampling=Sampling(
+                temperature=config.temperature, max_tokens=self._budget(form), thinking_budget=self._thinking_budget()
+            ),
             seed=fit_seed(make_seed(self.run_seed, "judge", task.request_id), self.model, 1),
             output_format=OutputFormat(
                 kind="regex",
@@ -256,6 +260,12 @@ class JudgeStage:
         if completion.finish_reason != "length":
             return sampling
         return replace(sampling, max_tokens=2 * sampling.max_tokens)
+
+    def _thinking_budget(self) -> int | None:
+        """Return the budget of thoughts; a service that has its own is not told one that nobody has set."""
+        if self.config.thinking_budget is None and not self.model.served_by.is_service:
+            return JUDGE_THINKING_BUDGET
+        return self.config.thinking_budget
 
     def _budget(self, form: JudgeFormat) -> int:
         if self.config.max_tokens is not None:

@@ -86,7 +86,7 @@ def write_body(dialect: Dialect, model: ModelConfig, request: Request, index: in
         body |= {"add_generation_prompt": False, "continue_final_message": True}
     if request.output_format is not None:
         body |= _constrain(dialect, request.output_format)
-    if template := {**model.chat_template_kwargs, **endpoint.chat_template_kwargs}:
+    if template := {**model.template_kwargs, **endpoint.chat_template_kwargs}:
         body["chat_template_kwargs"] = template
     if endpoint.service_tier:
         body["service_tier"] = endpoint.service_tier

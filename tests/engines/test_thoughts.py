@@ -1,0 +1,170 @@
+"""Thoughts and answers as the families write them, told apart by vLLM's own parsers. No engine is started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from synthgen.config import ModelConfig
+from synthgen.engines.thoughts import check_switch, find_reasoning_parser, list_template_arguments
+from synthgen.engines.vllm_thoughts import Split, ThoughtReader, make_thought_reader
+from synthgen.errors import ConfigError
+
+QWEN = "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+R1 = "{% if add_generation_prompt %}<think>\n{% endif %}"
+SWITCHED = "{% if thinking %}<think>{% else %}</think>{% endif %}"
+
+FAMILIES = {
+    ("qwen3", QWEN): "qwen3",
+    ("qwen3", "{{ messages }}"): None,  # Qwen3-…-Instruct-2507
+    ("qwen3_moe", QWEN): "qwen3",
+    ("qwen2", R1 + "</think>"): "deepseek_r1",  # distilled from R1
+    ("qwen2", "{{ messages }}"): None,
+    ("llama", R1 + "</think>"): "deepseek_r1",
+    ("llama", "{{ messages }}"): None,
+    ("deepseek_v3", R1 + "</think>"): "deepseek_r1",
+    ("deepseek_v3", SWITCHED): "deepseek_v3",
+    ("deepseek_v3", "{{ messages }}"): None,
+    ("gpt_oss", "<|start|>assistant<|channel|>final<|message|>"): "openai_gptoss",
+    ("glm4_moe", QWEN): "glm45",
+    ("mistral3", "[THINK][/THINK]"): "mistral",
+    ("mistral3", "{{ messages }}"): None,
+    ("seed_oss", "<seed:think>"): "seed_oss",
+    ("smollm3", QWEN): "deepseek_r1",
+    ("olmo3", "<think></think>"): "olmo3",
+}
+
+
+@pytest.mark.parametrize(("found", "parser"), FAMILIES.items(), ids=lambda value: str(value)[:40])
+def test_a_family_has_its_parser_where_the_template_shows_that_it_thinks(
+    found: tuple[str, str], parser: str | None
+) -> None:
+    assert find_reasoning_parser(ModelConfig(), *found) == parser
+
+
+def test_what_is_configured_wins_over_the_family() -> None:
+    assert find_reasoning_parser(ModelConfig(reasoning_parser="none"), "qwen3", QWEN) is None
+    assert find_reasoning_parser(ModelConfig(reasoning_parser="glm45"), "llama", "") == "glm45"
+
+
+def test_a_switch_that_the_template_has_not_is_refused() -> None:
+    assert list_template_arguments(QWEN) == {"enable_thinking"}
+    check_switch(ModelConfig(thinking=False), QWEN)
+    check_switch(ModelConfig(thinking=True), SWITCHED)
+    check_switch(ModelConfig(), "{{ messages }}")
+    with pytest.raises(ConfigError, match=r"^model.thinking=false: the chat template of hub has no switch"):
+        check_switch(ModelConfig(name="hub", thinking=False), "{{ messages }}")
+
+
+def test_both_names_of_the_switch_are_given_and_what_is_set_by_hand_wins() -> None:
+    assert ModelConfig().template_kwargs == {}
+    assert ModelConfig(thinking=False).template_kwargs == {"enable_thinking": False, "thinking": False}
+    model = ModelConfig(thinking=True, chat_template_kwargs={"thinking": "high"})
+    assert model.template_kwargs == {"enable_thinking": True, "thinking": "high"}
+
+
+MARKS = ["<think>", "</think>", "<seed:think>", "</seed:think>", "<|channel>", "<channel|>", "[THINK]", "[/THINK]",
+         "[TOOL_CALLS]", "[ARGS]", "<tool_call>", "</tool_call>", "<|im_start|>", "<|im_end|>"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model_dir: Path) -> Any:
+    from transformers import AddedToken, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    tokenizer.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in MARKS])
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def read(tokenizer: Any) -> Callable[..., Split]:
+    """Return what a parser makes of a text; `prompt` is the end of the prompt before it."""
+    pytest.importorskip("vllm")
+    readers: dict[str, ThoughtReader] = {}
+
+    def read(parser: str, text: str, prompt: str = "", whole: str | None = None, **fields: Any) -> Split:
+        key = f"{parser}{fields}"
+        if key not in readers:
+            model = ModelConfig(name="m", reasoning_parser=parser, **fields)
+            checkpoint = SimpleNamespace(hf_config=SimpleNamespace(model_type=""))
+            found = make_thought_reader(model, checkpoint, tokenizer)
+            assert found is not None
+            readers[key] = found
+        ids = [tokenizer.encode(part, add_special_tokens=False) for part in (prompt, text)]
+        return readers[key].read(ids[0], ids[1], whole)
+
+    return read
+
+
+WRITTEN = {
+    # parser: (how a thought begins, how it ends)
+    "deepseek_r1": ("<think>", "</think>"),
+    "deepseek_v4": ("<think>", "</think>"),
+    "ernie45": ("<think>", "</think>"),
+    "glm45": ("<think>", "</think>"),
+    "hunyuan_a13b": ("<think>\n", "\n</think>\n<answer>\n"),
+    "kimi_k2": ("<think>", "</think>"),
+    "mimo": ("<think>", "</think>"),
+    "minimax_m2": ("<think>", "</think>"),
+    "nemotron_v3": ("<think>", "</think>"),
+    "qwen3": ("<think>", "</think>"),
+    "seed_oss": ("<seed:think>", "</seed:think>"),
+    "step3p5": ("<think>", "</think>"),
+    "granite": ("Here is my thought process:", "Here is my response:"),
+}
+
+
+@pytest.mark.parametrize("parser", WRITTEN)
+def test_each_family_s_thought_is_told_from_its_answer(parser: str, read: Callable[..., Split], tokenizer: Any) -> None:
+    begin, end = WRITTEN[parser]
+    thought, answer = "Is it 4? No: the answer is 5.", "The answer is 5.\nRating: 5"
+    written = f"{begin}\n{thought}\n{end}\n\n{answer}"
+    split = read(parser, written)
+    assert (split.text.rstrip(), split.reasoning) == (answer, thought)
+    ids = tokenizer.encode(written, add_special_tokens=False)
+    assert split.begin is not None
+    assert tokenizer.decode(ids[split.begin :])[split.lead :].startswith(answer)
+    assert split.reasoning_tokens == split.begin
+
+
+@pytest.mark.parametrize("parser", ["deepseek_r1", "qwen3", "glm45", "kimi_k2", "step3p5"])
+def test_where_the_template_has_opened_the_thought(parser: str, read: Callable[..., Split]) -> None:
+    prompt = "user: Hello assistant:<think>\n"
+    whole = read(parser, "Hm.\n</think>\n\nHello", prompt)
+    assert (whole.reasoning, whole.text) == ("Hm.", "Hello")
+    cut = read(parser, "Hm, so let me", prompt)
+    assert (cut.reasoning, cut.text, cut.begin) == ("Hm, so let me", "", None)
+    silent = read(parser, "Hm.\n</think>\n\n", prompt)
+    assert (silent.reasoning, silent.text) == ("Hm.", "")
+
+
+@pytest.mark.parametrize("parser", ["deepseek_r1", "qwen3", "glm45"])
+def test_where_nothing_is_thought_all_is_answer(parser: str, read: Callable[..., Split]) -> None:
+    """vLLM's own parsers would take a text without marks for a thought."""
+    told_not_to = "user: Hello assistant:<think>\n\n</think>\n\n"
+    assert read(parser, "  Hello.\n", told_not_to) == Split("  Hello.\n")
+    assert read(parser, "  Hello.\n", "user: Hello assistant:") == Split("  Hello.\n")
+    assert read(parser, "Hello", "user: Hello assistant:", thinking=False, chat_template=QWEN) == Split("Hello")
+
+
+def test_an_earlier_thought_in_the_prompt_is_not_this_one_s_end(read: Callable[..., Split]) -> None:
+    earlier = "<think>a</think>b" + " word" * 60 + " assistant:<think>\n"
+    split = read("deepseek_r1", "Hm.</think>Hello", earlier)
+    assert (split.text, split.reasoning, split.begin) == ("Hello", "Hm.", split.reasoning_tokens)
+
+
+def test_a_text_that_a_stop_string_has_cut(read: Callable[..., Split], tokenizer: Any) -> None:
+    split = read("qwen3", "<think>Hm.</think>\nOne. STOP two", whole="<think>Hm.</think>\nOne. ")
+    assert (split.text, split.begin, split.reasoning) == ("One. ", None, "Hm.")
+    assert split.reasoning_tokens == len(tokenizer.encode("<think>Hm.</think>", add_special_tokens=False))
+
+
+def test_a_parser_that_cannot_read_the_tokenizer_is_named(tokenizer: Any, read: Callable[..., Split]) -> None:
+    with pytest.raises(ConfigError, match=r"^model.reasoning_parser=nonsense cannot read what m writes: .*; take "):
+        read("nonsense", "")
+    with pytest.raises(ConfigError, match=r"^model.reasoning_parser=kimi_k3000"):
+        read("kimi_k3000", "")
