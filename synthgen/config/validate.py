@@ -154,6 +154,11 @@ def _sampling_problems(key: str, sampling: SamplingConfig, n: int, n_key: str, m
         if not token.isdigit():
             yield f"{key}.logit_bias: {token!r} is not a token id"
     yield from list_sampling_problems(key, sampling, n=n, n_key=n_key, one_by_one=model.served_by.is_service)
+    if sampling.thinking_budget is not None and model.reasoning_parser == "none":
+        yield (
+            f"{key}.thinking_budget={sampling.thinking_budget} bounds nothing where the model's reasoning_parser=none; "
+            "leave one of them out"
+        )
 
 
 def _judge_problems(config: Config) -> Iterator[str]:

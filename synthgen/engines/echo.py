@@ -54,6 +54,7 @@ class EchoEngine:
         if echo.judge not in ECHO_JUDGES:
             raise ConfigError(f"echo.judge={echo.judge} is not known; try one of: {', '.join(ECHO_JUDGES)}")
         self._echo = echo
+        self._thinks = echo.think_tokens > 0 and model.thinking is not False
         self._context_length = model.max_model_len
         self._max_num_seqs = model.max_num_seqs or 256
         self._slots = asyncio.Semaphore(self._max_num_seqs)
@@ -166,7 +167,7 @@ class EchoEngine:
             text, words, finish_reason = self._write(key.digest(), request, limit)
             return Completion(text, finish_reason, prompt_tokens, 0, words)
 
-        if not self._echo.think_tokens:
+        if not self._thinks:
             return answer(limit)
         source = key.copy()
         source.update(b"thought")

@@ -190,8 +190,12 @@ def test_config_dir_that_is_none_is_named() -> None:
 
 def test_budget_of_thoughts_is_refused_where_nothing_tells_them_apart() -> None:
     budget = "generators.main.sampling.thinking_budget=64"
+    with pytest.raises(ConfigError, match=r"main\.sampling\.thinking_budget=64 bounds nothing where .*parser=none"):
+        compose_config(["experiment=tiny", budget, "generators.main.model.reasoning_parser=none"])
+    assert compose_config(["experiment=tiny", budget]).generators["main"].sampling.thinking_budget == 64
     with pytest.raises(
-        ConfigError, match=r"main\.sampling\.thinking_budget=64: replicas that load the model do not tell"
+        ConfigError, match=r"engine_args.reasoning_parser=qwen3 belongs in judge.model.reasoning_parser"
     ):
-        compose_config(["experiment=tiny", budget])
-    assert compose_config(["experiment=echo", budget]).generators["main"].sampling.thinking_budget == 64
+        compose_config(["experiment=tiny", "+judge.model.engine_args.reasoning_parser=qwen3"])
+    with pytest.raises(ConfigError, match=r"judge.thinking_budget=0 must be at least 1"):
+        compose_config(["experiment=tiny", "judge.thinking_budget=0"])

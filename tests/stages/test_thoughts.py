@@ -164,13 +164,27 @@ async def test_a_judge_that_thinks_rates_as_ever_and_its_thought_is_stored_besid
     assert min(len(text.split()) for text in thinking["reasoning"].to_pylist()) > 10
 
 
+async def test_a_judge_s_thought_has_a_budget_of_its_own() -> None:
+    tables: dict[str, pa.Table] = {"prompts": make_prompts("aa")}
+    tables["generate-main"] = await serve(make_generator(n=2), tables)
+    judged = await serve(make_judge(think_tokens=1000, thinking_budget=50, max_tokens=160), tables)
+    assert judged["status"].to_pylist() == ["ok"]
+    assert judged["reasoning_tokens"].to_pylist() == [50]
+    (request,) = make_judge().prepare(tables)
+    assert request.sampling.thinking_budget == 2048  # means nothing to a model that does not think
+
+
 async def test_a_judge_whose_thought_is_cut_off_is_asked_again_with_twice_the_tokens() -> None:
     tables: dict[str, pa.Table] = {"prompts": make_prompts("aa")}
     tables["generate-main"] = await serve(make_generator(n=2), tables)
-    helped = await serve(make_judge(think_tokens=100, max_tokens=160, max_retries=3), tables)
-    assert helped["status"].to_pylist() == ["ok"]
-    lost = await serve(make_judge(think_tokens=1000, max_tokens=20, max_retries=1), tables)
-    assert (lost["error"].to_pylist(), lost["attempts"].to_pylist()) == (["thought_cut_off"], [2])
+    stage = make_judge(max_retries=1)
+    (request,) = stage.prepare(tables)
+    cut = Completion("", "length", 9, 0, 20, reasoning="hm", reasoning_tokens=20)
+    again = stage.follow_up(request, [cut])
+    assert again is not None
+    assert again.sampling.max_tokens == 2 * request.sampling.max_tokens
+    assert stage.follow_up(again, [cut]) is None
+    assert stage.collect(tables, [again], [[cut]])["error"].to_pylist() == ["thought_cut_off"]
 
 
 def test_what_does_not_think_keeps_its_fingerprint() -> None:
