@@ -165,6 +165,8 @@ def make_thought_reader(model: ModelConfig, checkpoint: Any, tokenizer: Any) -> 
     name = find_reasoning_parser(model, model_type, template)
     if name is None:
         return None
+    if name == HARMONY:
+        _load_harmony(model)
     try:
         parser = ParserManager.get_parser(
             reasoning_parser_name=name, is_harmony=name == HARMONY, model_name=model.id, tokenizer=tokenizer
@@ -203,6 +205,19 @@ def expect_thoughts(config: VllmConfig, thoughts: ThoughtReader) -> None:
     if thoughts.can_bound:
         config.reasoning_config = ReasoningConfig(reasoning_parser=thoughts.name)
         config.reasoning_config.initialize_token_ids(config.model_config)
+
+
+def _load_harmony(model: ModelConfig) -> None:
+    """Load the encoding that vLLM reads channels with: it comes from OpenAI, not with the checkpoint."""
+    from vllm.entrypoints.openai.parser.harmony_utils import get_encoding
+
+    try:
+        get_encoding()  # type: ignore[no-untyped-call]
+    except Exception as error:  # of openai_harmony, which is written in Rust
+        raise ConfigError(
+            f"model.name={model.name} cannot be read without OpenAI's file o200k_base.tiktoken: {one_line(error)}; "
+            "put it into a directory on every node and name that in TIKTOKEN_ENCODINGS_BASE"
+        ) from error
 
 
 def _list_parsers() -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -168,3 +171,57 @@ def test_a_parser_that_cannot_read_the_tokenizer_is_named(tokenizer: Any, read: 
         read("nonsense", "")
     with pytest.raises(ConfigError, match=r"^model.reasoning_parser=kimi_k3000"):
         read("kimi_k3000", "")
+
+
+class Harmony:
+    """The tokenizer of gpt-oss as `transformers` shows it, made of OpenAI's own encoding."""
+
+    chat_template = "<|start|>assistant<|channel|>final<|message|>"
+
+    def __init__(self, encoding: Any) -> None:
+        self._encoding = encoding
+
+    def get_chat_template(self) -> str:
+        return self.chat_template
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        return list(self._encoding.encode(text, allowed_special="all"))
+
+    def decode(self, ids: list[int], skip_special_tokens: bool = False) -> str:
+        kept = [token for token in ids if not (skip_special_tokens and self._encoding.is_special_token(token))]
+        return str(self._encoding.decode_utf8(kept))
+
+
+def test_channels_of_gpt_oss_are_read_by_vllm() -> None:
+    """Needs OpenAI's `o200k_base.tiktoken` in the directory that TIKTOKEN_ENCODINGS_BASE names, or the network."""
+    pytest.importorskip("vllm")
+    harmony = pytest.importorskip("openai_harmony")
+    if "TIKTOKEN_ENCODINGS_BASE" not in os.environ:
+        pytest.skip("TIKTOKEN_ENCODINGS_BASE is not set")
+    tokenizer = Harmony(harmony.load_harmony_encoding(harmony.HarmonyEncodingName.HARMONY_GPT_OSS))
+    checkpoint = SimpleNamespace(hf_config=SimpleNamespace(model_type="gpt_oss"))
+    reader = make_thought_reader(ModelConfig(name="gpt-oss-20b"), checkpoint, tokenizer)
+    assert reader is not None
+    assert (reader.name, reader.has_channels, reader.can_bound) == ("openai_gptoss", True, False)
+    thought, answer = "The user asks: 2+2. It's 4.", "It is 4.\nRating: 4"
+    written = f"<|channel|>analysis<|message|>{thought}<|end|><|start|>assistant<|channel|>final<|message|>{answer}"
+    ids = tokenizer.encode(written)
+    split = reader.read([], ids)
+    assert (split.text, split.reasoning) == (answer, thought)
+    assert split.begin is not None
+    assert tokenizer.decode(ids[split.begin :]) == answer
+    assert reader.read([], tokenizer.encode(f"<|channel|>final<|message|>{answer}")).text == answer
+    cut = reader.read([], tokenizer.encode(f"<|channel|>analysis<|message|>{thought}"))
+    assert (cut.text, cut.reasoning, cut.begin) == ("", thought, None)
+
+
+def test_gpt_oss_without_its_encoding_is_refused_at_the_start(tokenizer: Any, tmp_path: Path) -> None:
+    pytest.importorskip("vllm")
+    program = (
+        "from synthgen.engines.vllm_thoughts import _load_harmony\n"
+        "from synthgen.config import ModelConfig\n"
+        "_load_harmony(ModelConfig(name='gpt-oss-20b'))"
+    )
+    env = {**os.environ, "TIKTOKEN_ENCODINGS_BASE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
+    assert "model.name=gpt-oss-20b cannot be read without OpenAI's file o200k_base.tiktoken" in done.stderr
