@@ -22,6 +22,7 @@ from synthgen.records import UnitCounts
 from synthgen.runtime.executor import Executor
 from synthgen.runtime.run import run as run_pipeline
 from tests.command_line import wait_for_end
+from tests.inline_runs import inline_runs
 from tests.small_runs import Prepared, SmallRun, undisturbed
 
 
@@ -30,6 +31,13 @@ def ray_session() -> Iterator[None]:
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def inline() -> Iterator[None]:
+    """What is found damaged is found by the driver, so that no replica need be an actor."""
+    with inline_runs():
+        yield
 
 
 def test_execute_commits_every_row_once(tmp_path: Path) -> None:
@@ -215,6 +223,7 @@ def test_torn_unit_file_is_made_again(tmp_path: Path) -> None:
     assert run.rows().equals(before)
 
 
+@pytest.mark.usefixtures("inline")
 def test_unit_that_is_made_again_is_judged_again(tmp_path: Path) -> None:
     config = compose_config(
         ["experiment=echo", f"run.dir={tmp_path / 'run'}", "run.unit_size=4", "prompts.limit=8", "cluster.num_cpus=4"]
@@ -229,6 +238,7 @@ def test_unit_that_is_made_again_is_judged_again(tmp_path: Path) -> None:
     assert [path.stat().st_mtime_ns != mtime for path, mtime in zip(judged, before, strict=True)] == [True, False]
 
 
+@pytest.mark.usefixtures("inline")
 def test_damage_that_the_export_finds_is_mended_by_the_same_start(tmp_path: Path) -> None:
     config = compose_config(
         ["experiment=echo", f"run.dir={tmp_path / 'run'}", "run.unit_size=4", "prompts.limit=16", "cluster.num_cpus=4"]

@@ -25,6 +25,7 @@ from synthgen.runtime.failures import FailureWatch, hold_back
 from synthgen.runtime.plan_ledger import read_ledger
 from synthgen.runtime.run import run
 from synthgen.runtime.scheduler import Scheduler, StageNode, Task
+from tests.inline_runs import inline_runs
 from tests.small_runs import write_prompts
 
 MAIN = "generators.main.model.echo"
@@ -42,6 +43,13 @@ def ray_session() -> Iterator[None]:
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def inline() -> Iterator[None]:
+    """What is taken back and asked again is decided before any replica starts: these runs need no Ray."""
+    with inline_runs():
+        yield
 
 
 def make_config(directory: Path, *overrides: str, prompts: int = 24) -> Config:
@@ -207,7 +215,7 @@ def test_stage_in_which_too_many_fail_keeps_the_good_rows(tmp_path: Path, ray_se
     assert read_pairs(tmp_path) == read_pairs(calm)
 
 
-def test_failures_that_may_pass_are_asked_again_alone(tmp_path: Path, ray_session: None) -> None:
+def test_failures_that_may_pass_are_asked_again_alone(tmp_path: Path, inline: None) -> None:
     first = start(make_config(tmp_path, *FLAKY))
     failed = first["stages"]["generate-main"]["failed_rows"]
     assert failed == 20
@@ -234,7 +242,7 @@ def test_failures_that_may_pass_are_asked_again_alone(tmp_path: Path, ray_sessio
     assert read_pairs(tmp_path) == read_pairs(calm)
 
 
-def test_failures_that_never_pass_are_asked_three_times_more(tmp_path: Path, ray_session: None) -> None:
+def test_failures_that_never_pass_are_asked_three_times_more(tmp_path: Path, inline: None) -> None:
     config = make_config(tmp_path, *FLAKY)
     first = start(config)["stages"]["generate-main"]
     asked = [start(config)["stages"]["generate-main"]["reused_units"] for _ in range(4)]
@@ -245,7 +253,7 @@ def test_failures_that_never_pass_are_asked_three_times_more(tmp_path: Path, ray
     assert all(json.loads(line)["retryable"] for line in lines)
 
 
-def test_failures_that_cannot_pass_are_left_alone(tmp_path: Path, ray_session: None) -> None:
+def test_failures_that_cannot_pass_are_left_alone(tmp_path: Path, inline: None) -> None:
     config = make_config(tmp_path, f"{MAIN}.fail_share=0.13", f"{MAIN}.fail_reason=prompt_too_long")
     assert start(config)["stages"]["generate-main"]["failed_rows"]
     assert start(make_config(tmp_path))["stages"]["generate-main"]["reused_units"] == 6
@@ -254,7 +262,7 @@ def test_failures_that_cannot_pass_are_left_alone(tmp_path: Path, ray_session: N
 
 @pytest.mark.parametrize("taken", [1, 3, 5])
 def test_kill_while_units_are_taken_back_loses_nothing(
-    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch, taken: int
+    tmp_path: Path, inline: None, monkeypatch: pytest.MonkeyPatch, taken: int
 ) -> None:
     assert start(make_config(tmp_path, *FLAKY))["stages"]["generate-main"]["failed_rows"]
     steps: list[str] = []
@@ -276,7 +284,7 @@ def test_kill_while_units_are_taken_back_loses_nothing(
     assert report["stages"]["generate-main"]["requests"] == 24
 
 
-def test_a_damaged_unit_with_failures_is_made_again_by_the_same_start(tmp_path: Path, ray_session: None) -> None:
+def test_a_damaged_unit_with_failures_is_made_again_by_the_same_start(tmp_path: Path, inline: None) -> None:
     """It is read before anything runs, to ask its failed rows again: the damage must not end the start."""
     report = start(make_config(tmp_path, *FLAKY))
     assert report["stages"]["generate-main"]["failed_rows"]
