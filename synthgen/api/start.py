@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from synthgen.api.opened import Run, open_run
 from synthgen.api.overrides import Settings, to_overrides
 from synthgen.config import Config
-from synthgen.config.compose import compose_config
 
 if TYPE_CHECKING:
     from synthgen.planning import RunPlan
@@ -18,13 +17,16 @@ def compose(settings: Settings = (), *, config_dir: str | None = None) -> Config
     """Return the checked configuration of `settings`.
 
     Args:
-        settings: a mapping (`{"experiment": "echo", "run": {"dir": "runs/a"}}`) or a list of overrides.
+        settings: a mapping (`{"experiment": "echo", "run": {"dir": "runs/a"}}`) or a list of overrides. Where it
+            chooses no models and the run directory is there, it is put over the command that made that.
         config_dir: a directory with group files of your own.
 
     Raises:
         ConfigError: it cannot work; the message is the line that the command prints.
     """
-    return compose_config(to_overrides(settings), config_dir)
+    from synthgen.runtime.goes_on import compose_started
+
+    return compose_started(to_overrides(settings), config_dir).config
 
 
 class Plan:

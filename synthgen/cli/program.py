@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 OF_A_RUN = ("status", "report", "publish")
 """Commands about one run directory: it may be given without its key."""
+GOES_ON = ("run", "plan", "preview")
+"""Commands that go on with a run directory which is there; it may be given without its key, too."""
 
 
 def run_command(arguments: list[str]) -> int:
@@ -56,7 +58,7 @@ def run_command(arguments: list[str]) -> int:
         config_dir = _take_option(rest, "--config-dir")
         multirun = _take_flag(rest, "-m", "--multirun")
         command = find_command(name)
-        if name in OF_A_RUN and rest and "=" not in rest[0] and not rest[0].startswith(("-", "~")):
+        if rest and _is_run_dir(name, rest[0]):
             rest[0] = f"run_dir={rest[0]}"
         _refuse_options(rest)
         if not multirun:
@@ -90,6 +92,12 @@ def run_command(arguments: list[str]) -> int:
         kind = type(error).__name__
         print(f"synthgen: unexpected {kind}: {_printable(error)} (--traceback shows where)", file=sys.stderr)
         return 1
+
+
+def _is_run_dir(command: str, argument: str) -> bool:
+    if "=" in argument or argument.startswith(("-", "~")):
+        return False
+    return command in OF_A_RUN or (command in GOES_ON and ("://" in argument or os.path.isdir(argument)))
 
 
 def _fail(error: SynthgenError, show_traceback: bool) -> int:

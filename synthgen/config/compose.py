@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from synthgen.config import Config
 from synthgen.config.resources import project_path
+from synthgen.config.saved import SECRET
 from synthgen.config.typed import find_unknown, iterate_unknown, keep_texts, refuse_removals
 from synthgen.config.validate import validate_config
 from synthgen.errors import ConfigError
@@ -31,6 +32,8 @@ def compose_config(overrides: Sequence[str], config_dir: str | None = None, *, j
     """
     composed = compose_tree(overrides, config_dir)
     config = to_config(composed)
+    config.run.overrides = [override for override in overrides if is_kept(override)]
+    config.run.config_dir = config_dir
     _load_aspects(config, config_dir)
     validate_config(config, judge_only=judge_only)
     return config
@@ -49,6 +52,7 @@ def compose_tree(overrides: Sequence[str], config_dir: str | None = None) -> Any
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    overrides = [re.sub(r"^run_dir=", "run.dir=", override) for override in overrides]  # as other commands have it
     for override in overrides:
         unknown = find_unknown(override)
         if unknown is not None and not list_options(unknown[0], config_dir) and unknown[0] != "hydra":
@@ -71,6 +75,17 @@ def compose_tree(overrides: Sequence[str], config_dir: str | None = None) -> Any
     for full_key, key, owner in iterate_unknown(plain):
         raise ConfigError(_explain_key(full_key, key, owner))
     return composed
+
+
+def is_kept(override: str) -> bool:
+    """Return whether an override is kept with a run for later starts: no secret, and not where the run lies."""
+    key = key_of(override)
+    return key not in ("run.dir", "run_dir") and not SECRET.search(key.rpartition(".")[2])
+
+
+def key_of(override: str) -> str:
+    """Return the key of an override, such as `judge.orders` of `++judge.orders=2`."""
+    return re.sub(r"^(~|\+\+|\+)", "", override.partition("=")[0])
 
 
 def to_config(composed: Any) -> Config:

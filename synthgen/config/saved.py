@@ -18,6 +18,9 @@ _NUMBER_TO_OMEGACONF = re.compile(r"[-+]?[\d_.]+[eE][-+]?\d+")
 WHERE_NOT_WHAT = ("cluster", "plan", "preview", "publish")
 """Groups that say where a run happens and who sees it, not what it makes."""
 
+OF_THE_START = ("dir", "overrides", "config_dir")
+"""Keys of `run` that say how and where it was started."""
+
 
 def dump_config(config: Config) -> str:
     """Return `config` as YAML that `read_saved_config` reads back; values of keys named like secrets are left out."""
@@ -68,7 +71,8 @@ def read_saved_config(text: str, overrides: Sequence[str] = ()) -> Config:
 def fingerprint_config(config: Config) -> str:
     """Return a hash of what a run makes: the same in another directory, on another cluster, for another repository."""
     fields = _plain(asdict(config))
-    del fields["run"]["dir"]
+    for key in OF_THE_START:
+        del fields["run"][key]
     return stable_hex({key: value for key, value in fields.items() if key not in WHERE_NOT_WHAT})
 
 

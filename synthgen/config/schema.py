@@ -313,6 +313,8 @@ class RunConfig:
     max_failed_fraction: float = 0.2  # share of a stage's rows, judged from 50 on, that may fail before the run stops
     retry_failed: RetryFailed = RetryFailed.auto  # which failed rows the next start asks again: auto | never | always
     lease_s: float = 30.0  # a driver silent for so long has lost its run directory, s
+    overrides: list[str] = field(default_factory=list)  # the command that this was composed of; synthgen sets it
+    config_dir: str | None = None  # its --config-dir; synthgen sets it
 
 
 @dataclass

@@ -9,12 +9,16 @@ from enum import Enum
 from typing import Any
 
 from synthgen.config import AspectConfig, Config, GeneratorConfig
+from synthgen.config.saved import OF_THE_START
 
 _SECRET = re.compile(r"token|secret|password|credential|api_?key|access_?key", re.IGNORECASE)
 # Keys whose values are names of environment variables, counts or booleans although they look like secrets.
 _NO_SECRET = re.compile(r"_env$|tokens|tokenizer|token_ids")
 # What says where and how fast a run went, not what it made.
-_LEFT_OUT = frozenset({"publish", "plan", "cluster", "run.dir", "run.lease_s", "run.grace_s", "run.log_interval_s"})
+_LEFT_OUT = frozenset(
+    {"publish", "plan", "cluster", "run.lease_s", "run.grace_s", "run.log_interval_s"}
+    | {f"run.{key}" for key in OF_THE_START}
+)
 _PRIVATE = frozenset({"base_url", "base_urls", "extra_headers", "proxy", "unix_socket", "ca_file"})
 _LOCATIONS = frozenset({"id", "path", "tokenizer", "lora", "exclude", "pipeline"})
 

@@ -3,7 +3,7 @@
 Knows nothing of what stages do: it sees tasks and counts, never rows.
 """
 
-PUBLIC = ("calibrate", "cluster", "judge_eval", "plan_ledger", "prepare", "preview", "run")
+PUBLIC = ("calibrate", "cluster", "goes_on", "judge_eval", "plan_ledger", "prepare", "preview", "run")
 IMPORTS = (
     "config",
     "models",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +239,7 @@ def test_the_card_reproduces_the_run(tmp_path: Path, experiment: str) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/again.yaml").write_text(block)
     again = compose_config(["experiment=again", "run.dir=runs/again"], str(tmp_path))
+    again.run = replace(again.run, overrides=config.run.overrides, config_dir=config.run.config_dir)
     assert asdict(again) == asdict(config)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from synthgen.config.compose import compose_config
+from synthgen.cli.overrides import compose_for
 
 
 def main(overrides: Sequence[str], config_dir: str | None) -> int:
     """Print what a run would do."""
-    config = compose_config(overrides, config_dir)
+    config = compose_for(overrides, config_dir)
     from synthgen.planning import format_plan, make_plan, plan_to_json
     from synthgen.runtime.cluster import live_cluster, read_cluster
     from synthgen.runtime.plan_ledger import read_ledger

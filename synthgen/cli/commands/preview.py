@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from synthgen.config.compose import compose_config
+from synthgen.cli.overrides import compose_for
 
 
 def main(overrides: Sequence[str], config_dir: str | None) -> int:
     """Run a few prompts all the way through, show them side by side, and keep nothing."""
     from pathlib import Path
 
-    config = compose_config(overrides, config_dir)
+    config = compose_for(overrides, config_dir)
     from rich.console import Console
 
     from synthgen.runtime.prepare import prepare_models

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from synthgen.config.compose import compose_config
+from synthgen.cli.overrides import compose_for
 
 
 def main(overrides: Sequence[str], config_dir: str | None) -> int:
     """Run the pipeline and print the summary."""
-    config = compose_config(overrides, config_dir)
+    config = compose_for(overrides, config_dir, reuse=True)
     from rich.console import Console
 
     from synthgen.observe.report import summarise

@@ -1,0 +1,90 @@
+"""A run directory is enough: its saved command, with what is given now over it.
+
+`run`, `plan` and `preview` need the whole command only the first time. Later `synthgen run runs/first pairs=all_pairs`
+is the command that made `runs/first` and one override more. What is saved is the command, not only what came of it:
+an override of a group (`judge=ratings_only`) leaves single keys that were given before (`judge.orders=2`) as they were.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from synthgen.config import Config
+from synthgen.config.compose import compose_config, key_of
+from synthgen.config.saved import read_saved_config
+from synthgen.errors import ConfigError
+from synthgen.ledger.run_dir import RunDir
+from synthgen.ledger.sessions import SESSIONS
+from synthgen.runtime.plan_ledger import read_ledger
+
+_RUN_DIR = ("run.dir", "run_dir")
+_NOT_CHOSEN = " is not chosen; give "
+
+
+@dataclass(frozen=True)
+class Started:
+    """A configuration, and where it comes from.
+
+    Attributes:
+        config: validated.
+        before: the overrides of the command that is gone on with; empty: what was given is a whole command.
+        now: those that were put over it.
+    """
+
+    config: Config
+    before: tuple[str, ...] = ()
+    now: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """Return a line for people; empty where nothing is gone on with."""
+        if not self.before:
+            return ""
+        changes = f", with {' '.join(self.now)}" if self.now else ""
+        return f"going on with {self.config.run.dir} as it was started ({' '.join(self.before)}){changes}"
+
+
+def compose_started(overrides: Sequence[str], config_dir: str | None = None) -> Started:
+    """Return the configuration of `overrides`, or of the run directory that they name with them put over it.
+
+    Raises:
+        ConfigError: as `compose_config`; or the run directory does not hold the command that made it.
+    """
+    try:
+        return Started(compose_config(overrides, config_dir))
+    except ConfigError as error:
+        found = [override.partition("=")[2].strip("'\"") for override in overrides if key_of(override) in _RUN_DIR]
+        url = found[-1] if found else None
+        if url is None or _NOT_CHOSEN not in str(error):
+            raise
+        saved = _read_saved(url)
+        if saved is None:
+            raise
+    if not saved.run.overrides:
+        raise ConfigError(
+            f"run.dir={url} does not hold the command that made it (an earlier version did); "
+            "give the whole command, and it is kept from then on"
+        )
+    now = [override for override in overrides if key_of(override) not in _RUN_DIR]
+    keys = {key_of(override) for override in now}
+    before = [override for override in saved.run.overrides if key_of(override) not in keys]
+    config = compose_config([*before, *now, f"run.dir={url}"], config_dir or saved.run.config_dir)
+    return Started(config, tuple(before), tuple(now))
+
+
+def describe_reuse(config: Config) -> str:
+    """Return a line that says of each stage how many of its units are there already."""
+    units = read_ledger(config).items()
+    return "; ".join(f"{name}: {entry.units_done} of {entry.units_total} units are there" for name, entry in units)
+
+
+def _read_saved(url: str) -> Config | None:
+    """Return the configuration of the exported data, or else of the last start; None: there is neither."""
+    run_dir = RunDir(url)
+    if run_dir.storage.exists("config.yaml"):
+        return read_saved_config(run_dir.storage.read("config.yaml").decode())
+    names = sorted(name for name in run_dir.storage.list(SESSIONS) if name.endswith(".json"))
+    if not names:
+        return None
+    return read_saved_config(json.loads(run_dir.storage.read(names[-1]))["config"])
