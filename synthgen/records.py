@@ -342,6 +342,19 @@ JUDGEMENTS_SCHEMA = pa.schema(
     ]
 )
 
+# One row per completion, in the order of the unit's prompts: what a scorer other than the judge gave it.
+SCORER_SCHEMA = pa.schema(
+    [
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("completion_id", pa.string(), nullable=False),
+        pa.field("scorer", pa.string(), nullable=False),  # a key of scorers
+        pa.field("value", pa.float64()),  # higher is better; null: no verdict
+        pa.field("reason", pa.string()),  # slug of why there is no value
+        pa.field("detail", pa.string()),  # what was seen, for people
+        pa.field("error", pa.string()),  # the same slug where the scorer itself failed: it may be asked again
+    ]
+)
+
 # One row per (prompt, sample) of a distilabel task, in the order of the unit's prompts, then of sample_index.
 TASK_SCHEMA = pa.schema(
     [
@@ -371,6 +384,12 @@ def extend_schema(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
     if "output_tokens" not in schema.names:
         return schema
     return pa.schema([*schema, *[f for f in REASONING_FIELDS if f.name in columns and f.name not in schema.names]])
+
+
+def extend_generations(columns: Sequence[str]) -> pa.Schema:
+    """Return SCORED_GENERATIONS_SCHEMA with those of its optional columns that are among `columns`."""
+    schema = extend_schema(SCORED_GENERATIONS_SCHEMA, columns)
+    return schema.append(pa.field("scores", SCORES_TYPE)) if "scores" in columns else schema
 
 
 def list_reasoning(completions: Sequence[Completion | None]) -> dict[str, list[Any]]:
@@ -404,6 +423,18 @@ _JUDGEMENT_TYPE = pa.struct(
         pa.field("judge_model", pa.string()),
     ]
 )
+SCORES_TYPE = pa.list_(
+    pa.struct(
+        [
+            pa.field("scorer", pa.string()),  # judge, or a key of scorers
+            pa.field("value", pa.float64()),  # null: no verdict
+            pa.field("verdict", pa.bool_()),  # whether it passes the scorer's threshold; null without a value
+            pa.field("reason", pa.string()),  # why there is no value
+            pa.field("detail", pa.string()),
+        ]
+    )
+)
+"""A completion's scores by all scorers: the column `scores` of `generations`, in runs that have scorers."""
 
 # The data set's configs. TRL gives a meaning to `prompt`, `chosen`, `rejected`, `completion` and `label`; no other
 # column has a name that it reads or writes (`messages`, `tools`, `images`, `chat_template_kwargs`, `margin`, `*_ids`,

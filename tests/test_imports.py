@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 
 # The rooms from the bottom up: one imports from rooms before it. Which of them, its face says (`IMPORTS`).
 ROOMS = (
-    "config", "models", "planning", "engines", "prompts", "tasks", "judge", "pairs", "trust", "ledger", "stages",
-    "export", "publish", "judge_eval", "flow", "observe", "runtime", "doctor", "training", "api", "cli",
+    "config", "models", "planning", "engines", "prompts", "tasks", "judge", "verifiers", "pairs", "trust", "ledger",
+    "stages", "export", "publish", "judge_eval", "flow", "observe", "runtime", "doctor", "training", "api", "cli",
 )  # fmt: skip
 HALL = {"__init__", "__main__", "errors", "records"}
 """What belongs to no room; everybody may import the last two of them."""
@@ -31,7 +31,7 @@ ONLY_IN = {"vllm": {"engines"}, "openai": {"engines"}, "distilabel": {"judge", "
 RAY = {"ray"}
 FILES = {"os", "pathlib", "shutil", "tempfile", "glob", "io", "obstore", "fsspec", "huggingface_hub"}
 KNOWS_NOTHING_OF: dict[str, set[str]] = {
-    "errors": RAY, "records": RAY | FILES, "config": RAY, "prompts": RAY, "models": RAY, "tasks": RAY,
+    "errors": RAY, "records": RAY | FILES, "config": RAY, "prompts": RAY, "models": RAY, "tasks": RAY, "verifiers": RAY,
     "judge": RAY | FILES, "pairs": RAY | FILES, "stages": RAY | FILES, "trust": RAY | FILES, "ledger": RAY,
     "planning": {"vllm", "torch", "transformers"},
 }  # fmt: skip

@@ -130,18 +130,19 @@ class Run:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        from synthgen.api.pairing import pair
+        from synthgen.api.pairing import pair_run
 
         splits = self._splits("generations")
         generations = pa.concat_tables([self.table("generations", split) for split in splits])
         units = sorted(self._run_dir.committed(PROMPTS))
-        prompts = pa.concat_tables([self._run_dir.read_unit(PROMPTS, unit) for unit in units])
+        tables = [self._run_dir.read_unit(PROMPTS, unit) for unit in units]
+        prompts = pa.concat_tables(tables)
         prompts = prompts.filter(pc.is_in(prompts["prompt_id"], pc.unique(generations["prompt_id"])))
         if "prompts" in settings:
             raise ConfigError("pairs.prompts is not a configuration key; a run has its own")
         own = asdict(self.config.pairs)
         seed = self.config.run.seed if seed is None else seed
-        return pair(generations, seed=seed, prompts=prompts, **{**own, **settings})
+        return pair_run(generations, {**own, **settings}, seed=seed, prompts=prompts, first_unit=tables[0])
 
     @property
     def _entries(self) -> list[dict[str, Any]]:

@@ -30,9 +30,22 @@ def pair(generations: Any, *, seed: int = 0, prompts: pa.Table | None = None, **
         TypeError: `generations` is none of these, such as all splits at once.
         ValueError: it lacks a column, or holds a completion twice.
     """
+    return pair_run(_to_arrow(generations), settings, seed=seed, prompts=prompts)
+
+
+def pair_run(
+    generations: pa.Table,
+    settings: dict[str, Any],
+    *,
+    seed: int,
+    prompts: pa.Table | None,
+    first_unit: pa.Table | None = None,
+) -> UnitPairs:
+    """Return the same of a run; `first_unit`: its first unit's prompts, by which several scores get one scale."""
     from synthgen.pairs import pair_generations
 
-    return pair_generations(_to_arrow(generations), _settings(settings), run_seed=seed, prompts=prompts)
+    fit_prompts = None if first_unit is None else first_unit["prompt_id"]
+    return pair_generations(generations, _settings(settings), run_seed=seed, prompts=prompts, fit_prompts=fit_prompts)
 
 
 def _settings(settings: dict[str, Any]) -> PairsConfig:

@@ -32,6 +32,7 @@ from synthgen.config.schema import (
     RetryFailed,
     RunConfig,
     SamplingConfig,
+    ScorerConfig,
     StorageConfig,
     TaskConfig,
 )
@@ -68,9 +69,10 @@ __all__ = [
     "RetryFailed",
     "RunConfig",
     "SamplingConfig",
+    "ScorerConfig",
     "StorageConfig",
     "TaskConfig",
 ]
 
-PUBLIC = ("compose", "registry", "resources", "sampling", "saved", "stage_names", "typed")
+PUBLIC = ("compose", "registry", "resources", "sampling", "saved", "scorers", "stage_names", "typed")
 IMPORTS: tuple[str, ...] = ()

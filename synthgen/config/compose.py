@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from synthgen.config import Config
+from synthgen.config.forms import has_no_judge, settle_forms
 from synthgen.config.resources import project_path
 from synthgen.config.saved import SECRET
 from synthgen.config.typed import find_unknown, iterate_unknown, keep_texts, refuse_removals
@@ -57,6 +58,7 @@ def compose_tree(overrides: Sequence[str], config_dir: str | None = None) -> Any
         unknown = find_unknown(override)
         if unknown is not None and not list_options(unknown[0], config_dir) and unknown[0] != "hydra":
             raise ConfigError(_explain_key(*unknown))
+    overrides = settle_forms(overrides, config_dir, lambda group: list_options(group, config_dir))
     refuse_removals(overrides, lambda group: list_options(group, config_dir))
     if config_dir and not Path(config_dir).is_dir():
         raise ConfigError(f"--config-dir={config_dir} is not a directory; give one that holds group files of your own")
@@ -138,6 +140,8 @@ def _expand_model(override: str, overrides: Sequence[str]) -> list[str]:
         return [override]
     value = value.strip("'\"")
     places = ["task.model"] if "pipeline=task" in overrides else ["generators.main.model", "judge.model"]
+    if has_no_judge(overrides):
+        places.remove("judge.model")
     if not re.search(r"[/:]|\.gguf$", value):
         return [f"model@{place}={value}" for place in places]
     quoted = value.replace("\\", "\\\\").replace('"', '\\"')

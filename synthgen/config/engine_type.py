@@ -18,6 +18,7 @@ ENGINES = Registry(
         "vllm": "synthgen.engines.types:VLLM",
         "openai": "synthgen.engines.types:OPENAI",
         "echo": "synthgen.engines.types:ECHO",
+        "code": "synthgen.engines.types:CODE",
     },
 )
 
@@ -34,6 +35,7 @@ class EngineType:
         is_service: the model is behind an address (`endpoint.*`): it takes nothing of this cluster, is asked before the
             run starts, is sent one request for each completion, and costs what its prices say.
         makes_text_up: there is no model: no licence, no time, and a card that says so.
+        runs_code: it runs code on CPUs, one replica per node with a process per CPU: see synthgen.engines.code.
         packages: distributions of which one must be installed; `doctor` looks for them.
         fingerprint: of a ModelConfig, what else of it changes its output, beside what is the same for all engines.
     """
@@ -42,5 +44,6 @@ class EngineType:
     loads_checkpoint: bool = False
     is_service: bool = False
     makes_text_up: bool = False
+    runs_code: bool = False
     packages: tuple[str, ...] = ()
     fingerprint: Callable[[Any], Mapping[str, Any]] | None = None

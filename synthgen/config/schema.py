@@ -202,6 +202,7 @@ JUDGE_THINKING_BUDGET = 2048
 class JudgeConfig:
     """The LLM-as-judge step (UltraFeedback, arXiv 2310.01377)."""
 
+    enabled: bool = True  # false (`judge=none`): nobody is asked to judge; see pairs.policy=by_generator and scorers
     model: ModelConfig = field(default_factory=ModelConfig)
     # What is rated, each in requests of its own; a score is the mean over them.
     aspects: list[str] = field(default_factory=lambda: ["overall-rating"])
@@ -222,6 +223,26 @@ class JudgeConfig:
 
 
 @dataclass
+class ScorerConfig:
+    """A scorer beside the judge (`conf/scorer/`): it gives each completion a number, or none with a reason."""
+
+    type: str = "verifier"  # code that checks completions, without a model; or a package's own scorer
+    kind: str = ""  # math | constraints | json_schema | regex | exact | python:<file.py>:<function> (docs/scoring.md)
+    reference: str | None = None  # column with the right answer; null: the prompt's reference
+    threshold: float = 1.0  # values from here on pass: for gates, and for KTO rows by this scorer
+    timeout_s: float = 10.0  # most time for one completion, s
+    pattern: str = ""  # regex: what the completion must hold (Python's re; `^…$` for the whole)
+    extract: str = ""  # exact: a regular expression whose first group is the completion's answer; empty: all of it
+    ignore_case: bool = False  # regex, exact
+    # json_schema: the schema, or the path of its file; null: any JSON value will do.
+    schema: Any = None
+    # constraints: for all prompts, such as [{id: length_constraints:number_words, num_words: 12, relation: at most}];
+    # empty: the columns instruction_id_list and kwargs of each prompt.
+    constraints: list[Any] = field(default_factory=list)
+    strict: bool = True  # constraints: false also accepts a completion without its first or last line or its asterisks
+
+
+@dataclass
 class KtoConfig:
     """Thresholds of the KTO rows: score >= high is desirable, score <= low is not, between is left out."""
 
@@ -237,8 +258,17 @@ class PairsConfig:
     min_margin: float = 0.0  # pairs need score margin > 0 and >= this
     max_pairs_per_prompt: int = 1  # most pairs of a prompt
     max_length_ratio: float = 0.0  # longer / shorter in tokens; 0: no cap
+    max_length_gap: int = 0  # longer - shorter in tokens; 0: no cap
+    length_control: bool = False  # take what length alone adds out of the score (docs/scoring.md)
     max_similarity: float = 0.95  # 0..1; more alike than this never pair
     generator: str | None = None  # on_policy: the generator that must be on one side
+    chosen_generator: str | None = None  # by_generator: whose completion is chosen
+    rejected_generator: str | None = None  # by_generator: whose completion is rejected
+    score: str | None = None  # whose score pairs: judge, or a key of scorers; null: the judge, or the only scorer
+    # Several scorers at once, such as {judge: 1, maths: 0.5}: what each weighs, on one scale (docs/scoring.md).
+    weights: dict[str, float] = field(default_factory=dict)
+    chosen_must_pass: list[str] = field(default_factory=list)  # scorers that a chosen completion must pass
+    rejected_must_fail: list[str] = field(default_factory=list)  # scorers that a rejected completion must fail
     drop_refusals: bool = True  # never choose a refusal
     reject_cut_off: bool = False  # what max_tokens cut off may be the rejected side, and an undesirable row of KTO
     kto: KtoConfig = field(default_factory=KtoConfig)
@@ -435,6 +465,7 @@ class Config:
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     generators: dict[str, GeneratorConfig] = field(default_factory=dict)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+    scorers: dict[str, ScorerConfig] = field(default_factory=dict)
     task: TaskConfig = field(default_factory=TaskConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
     run: RunConfig = field(default_factory=RunConfig)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Kind = Literal["generations", "judgements", "task"]
+Kind = Literal["generations", "judgements", "scores", "task"]
 """What a stage's table holds, where it is one of the schemas in records.py that others read: a stage says so
 (`LLMStage`)."""
 JUDGE = "judge"
@@ -15,3 +15,8 @@ TASK = "task"
 def name_generations(generator: str) -> str:
     """Return the name of a generator's stage, and of its table."""
     return f"generate-{generator}"
+
+
+def name_scores(scorer: str) -> str:
+    """Return the name of a scorer's stage, and of its table; the judge's is JUDGE."""
+    return f"score-{scorer}"

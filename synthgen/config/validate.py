@@ -28,7 +28,8 @@ def validate_config(config: Config, *, judge_only: bool = False) -> None:
 
 
 def _problems(config: Config, judge_only: bool) -> Iterator[str]:
-    ENGINES.check(config.judge.model.engine, "judge.model.engine")
+    if config.judge.enabled:
+        ENGINES.check(config.judge.model.engine, "judge.model.engine")
     ENGINES.check(config.task.model.engine, "task.model.engine")
     for name, generator in config.generators.items():
         ENGINES.check(generator.model.engine, f"generators.{name}.model.engine")
@@ -38,6 +39,11 @@ def _problems(config: Config, judge_only: bool) -> Iterator[str]:
         return
     if not judge_only:
         yield from _generator_problems(config)
+    yield from _scorer_problems(config)
+    if not config.judge.enabled:
+        if judge_only:
+            yield "judge=none leaves no judge to evaluate; give model@judge.model=<name>"
+        return
     if judge_only or config.pipeline == "preference":
         yield from _model_problems("judge.model", config.judge.model)
     yield from _judge_problems(config)
@@ -81,6 +87,17 @@ def _generator_problems(config: Config) -> Iterator[str]:
     if total == 1 and config.pipeline == "preference":
         name = next(iter(config.generators))
         yield f"generators.{name}.n=1 gives one completion per prompt in all: no pair is possible; set it to 2 or more"
+
+
+def _scorer_problems(config: Config) -> Iterator[str]:
+    for name, scorer in config.scorers.items():
+        key = f"scorers.{name}"
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            yield f"{key}: a scorer's name is made of letters, digits, '_', '-' and '.'"
+        if name == "judge":
+            yield f"{key}: judge is the name of the scorer that judge.* sets up; take another name"
+        if scorer.timeout_s <= 0:
+            yield f"{key}.timeout_s={scorer.timeout_s:g} must be above 0"
 
 
 def _task_problems(config: Config) -> Iterator[str]:

@@ -114,7 +114,8 @@ def _endpoints_used(config: Config) -> list[tuple[ModelConfig, Sampling]]:
     if config.task.model.name:
         used.append((config.task.model, to_sampling(config.task.sampling)))
     judge = config.judge
-    used.append((judge.model, Sampling(temperature=judge.temperature, max_tokens=judge.max_tokens or JUDGE_TOKENS)))
+    if judge.enabled:
+        used.append((judge.model, Sampling(temperature=judge.temperature, max_tokens=judge.max_tokens or JUDGE_TOKENS)))
     wanted = {(model.endpoint.base_url, model.id) for model in models_used(config)}
     found: dict[tuple[str, str], tuple[ModelConfig, Sampling]] = {}
     for model, sampling in used:

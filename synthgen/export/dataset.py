@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from synthgen.config import Config, ExportConfig
+from synthgen.config.scorers import list_scorers
 from synthgen.config.stage_names import Kind
 from synthgen.errors import ConfigError
-from synthgen.export.blocks import Block, build_block, group_units
+from synthgen.export.blocks import Block, build_block, fit_first, group_units
 from synthgen.export.dataset_info import DATASET_INFO, make_dataset_info
 from synthgen.export.features import dataset_configs
 from synthgen.export.files import ROOT, ExportedFile
@@ -22,8 +23,9 @@ from synthgen.export.formats import FORMATS, select_columns
 from synthgen.export.parts import Parts
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.storage import Storage
-from synthgen.pairs import PairCounts
+from synthgen.pairs import Fit, PairCounts, needs_fit
 from synthgen.records import Tables
+from synthgen.trust.scorers import ScorerStats
 
 MAX_SHARD_MIB = 1024
 """Arrow's lists and strings address 2 GiB per column; a shard stays well below."""
@@ -49,6 +51,8 @@ class ExportResult:
         schemas: Arrow schema by config.
         sample_pair: a row of the default config, or None where no pair was made.
         margins: number of pairs by bin of `score_margin`; bin i starts at i × MARGIN_BIN.
+        scorers: what the scorers say and how far they agree; empty where the judge is the only one.
+        fit: what scores were put on one scale by.
     """
 
     counts: PairCounts
@@ -56,6 +60,8 @@ class ExportResult:
     schemas: dict[str, pa.Schema]
     sample_pair: dict[str, Any] | None
     margins: dict[int, int]
+    scorers: dict[str, Any] = field(default_factory=dict)
+    fit: Fit = field(default_factory=Fit)
 
     @property
     def pairs(self) -> dict[str, Any]:
@@ -74,16 +80,19 @@ class ExportResult:
         rows: dict[str, Counter[str]] = {name: Counter() for name in self.schemas}
         for file in self.files:
             rows[file.config][file.split] += file.rows
-        bins = range(max(self.margins, default=-1) + 1)
+        lowest = min([0, *self.margins])  # below 0 with by_generator alone
+        bins = range(lowest, max(self.margins, default=-1) + 1)
         return {
             "dataset": {name: dict(splits) for name, splits in rows.items()},
             "histograms": {
                 "margins": {
-                    "edges": [index * MARGIN_BIN for index in range(len(bins) + 1)],
+                    "edges": [index * MARGIN_BIN for index in range(lowest, lowest + len(bins) + 1)],
                     "counts": [self.margins.get(index, 0) for index in bins],
                 }
             },
             "sample_pair": self.sample_pair,
+            **self.scorers,
+            **({"score_fit": asdict(self.fit)} if self.fit != Fit() else {}),
         }
 
     @property
@@ -122,14 +131,19 @@ def export_dataset(
     check_export(config.export)
     counts, margins, schemas = PairCounts(), Counter[int](), dict[str, pa.Schema]()
     sample: dict[str, Any] | None = None
+    stats = ScorerStats()
     shard, shard_mib = 0, 0.0
     with Parts(storage) as parts:
-        for block in _build_blocks(read_tables, units, made, config):
+        fit = fit_first(read_tables(units[0]), made, config) if needs_fit(config.pairs, list_scorers(config)) else Fit()
+        for block in _build_blocks(read_tables, units, made, config, fit):
             if shard_mib >= config.export.shard_mib:
                 shard, shard_mib = shard + 1, 0.0
             shard_mib += _measure_mib(block)
             counts += block.counts
             margins.update(_count_margins(block.tables))
+            for (name, _), table in block.tables.items():
+                if name == "generations":
+                    stats.add(table)
             pairs = block.tables["default", "train"]
             if sample is None and pairs.num_rows:
                 sample = pairs.slice(0, 1).to_pylist()[0]
@@ -138,7 +152,7 @@ def export_dataset(
             parts.add(shard, tables)
             del block, pairs, tables  # or two would be in memory while the next one is awaited
         files = parts.write(("default", "kto", "generations", *FORMATS))
-    result = ExportResult(counts, files, schemas, sample, dict(margins))
+    result = ExportResult(counts, files, schemas, sample, dict(margins), stats.describe(config.run.seed), fit)
     if "sharegpt" in config.export.formats:
         storage.replace(f"{ROOT}/{DATASET_INFO}", make_dataset_info(result.dataset))
     elif storage.exists(f"{ROOT}/{DATASET_INFO}"):
@@ -151,6 +165,7 @@ def _build_blocks(
     units: Sequence[int],
     made: Mapping[Kind, Sequence[str]],
     config: Config,
+    fit: Fit,
 ) -> Iterator[Block]:
     """Yield the blocks in order; BUILDERS at a time are made in threads, since Arrow works outside of Python's lock."""
     waiting: deque[Future[Block]] = deque()
@@ -159,7 +174,7 @@ def _build_blocks(
         for group in group_units(read_ahead(read_tables, units), made, block_mib):
             if len(waiting) == BUILDERS:
                 yield waiting.popleft().result()
-            waiting.append(builders.submit(build_block, group, made, config))
+            waiting.append(builders.submit(build_block, group, made, config, fit))
             del group
         while waiting:
             yield waiting.popleft().result()
@@ -172,5 +187,6 @@ def _measure_mib(block: Block) -> float:
 
 
 def _count_margins(tables: dict[tuple[str, str], pa.Table]) -> Counter[int]:
-    margins = [table["score_margin"].to_numpy() for (name, _), table in tables.items() if name == "default"]
-    return Counter((np.concatenate(margins) / MARGIN_BIN).astype(int).tolist())
+    columns = [table["score_margin"].drop_null() for (name, _), table in tables.items() if name == "default"]
+    margins = np.concatenate([column.to_numpy() for column in columns])
+    return Counter(np.floor(margins / MARGIN_BIN).astype(int).tolist())

@@ -12,6 +12,7 @@ from typing import Any
 
 from synthgen.config import Config
 from synthgen.config.saved import fingerprint_config
+from synthgen.config.stage_names import JUDGE, name_scores
 from synthgen.flow import ResolvedStage
 from synthgen.ledger.ingest import PromptLedger
 from synthgen.ledger.read_ahead import read_ahead
@@ -95,6 +96,8 @@ def make_report(
     extra: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the report of a complete run; `extra` holds what the export and the executor add."""
+    if "scorers" in extra:
+        extra = {**extra, "scorers": {name: _add_cost(name, one, stages) for name, one in extra["scorers"].items()}}
     return {
         "complete": True,
         "config_fingerprint": fingerprint_config(config),
@@ -110,6 +113,13 @@ def make_report(
         "pairs": dict(pairs),
         **extra,
     }
+
+
+def _add_cost(name: str, scorer: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a scorer's part with what it took: requests (checks, for code), tokens, dollars, busy seconds."""
+    stage = stages.get(JUDGE if name == JUDGE else name_scores(name), {})
+    keys = ("requests", "input_tokens", "output_tokens", "usd", "busy_s", "failed_rows")
+    return {**scorer, "cost": {key: stage[key] for key in keys if key in stage}}
 
 
 def join_parts(exported: Mapping[str, Any], measured: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
@@ -174,6 +184,8 @@ def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> An
         rows.add_row("ties", f"{pairs['ties']:,}")
         for reason, count in sorted(pairs["dropped_by_reason"].items()):
             rows.add_row(f"dropped: {reason}", f"{count:,}")
+    for name, scorer in report.get("scorers", {}).items():
+        rows.add_row(f"scorer {name}", Text(describe_scorer(scorer)))
     ratings = report.get("histograms", {}).get("ratings", {})
     most = max(ratings.values(), default=1)
     bars = Table(title="ratings", title_justify="left", show_header=False, box=None, padding=(0, 2))
@@ -185,6 +197,17 @@ def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> An
     drawn: list[Any] = [bars, Text()] if ratings else []
     warnings = [Text(f"warning: {text}\n", style="yellow") for text in list_warnings(report)]
     return Group(rows, Text(), *drawn, *_sample(report.get("sample_pair")), *warnings, files)
+
+
+def describe_scorer(scorer: Mapping[str, Any]) -> str:
+    """Return a line on what a scorer gave the completions."""
+    parts = [f"{scorer['values']:,} of {scorer['completions']:,} completions have a value"]
+    if scorer["mean"] is not None:
+        parts.append(f"mean {scorer['mean']:.3g}")
+    if scorer["pass_rate"] is not None:
+        parts.append(f"{scorer['pass_rate']:.1%} pass")
+    parts += [f"{count:,} {reason}" for reason, count in scorer["no_value"].items()]
+    return ", ".join(parts)
 
 
 def list_warnings(report: Mapping[str, Any]) -> list[str]:

@@ -8,12 +8,18 @@ import pyarrow.compute as pc
 from synthgen.config import PairsConfig
 from synthgen.pairs.index import index_completions
 from synthgen.pairs.pairing import UnitPairs, pair_scored, sort_generations
+from synthgen.pairs.scorers import Fit, fit_scores, needs_fit, read_scores
 from synthgen.pairs.settings import check_pairs
-from synthgen.records import PROMPTS_SCHEMA, SCORED_GENERATIONS_SCHEMA, extend_schema
+from synthgen.records import PROMPTS_SCHEMA, SCORED_GENERATIONS_SCHEMA, count_answer_tokens, extend_generations
 
 
 def pair_generations(
-    generations: pa.Table, config: PairsConfig, *, run_seed: int = 0, prompts: pa.Table | None = None
+    generations: pa.Table,
+    config: PairsConfig,
+    *,
+    run_seed: int = 0,
+    prompts: pa.Table | None = None,
+    fit_prompts: pa.Array | pa.ChunkedArray | None = None,
 ) -> UnitPairs:
     """Return the pairs and KTO rows that scored completions give under other `pairs` settings; nothing is asked anew.
 
@@ -24,6 +30,7 @@ def pair_generations(
             read). All rows of a prompt must be there.
         run_seed: `run.seed`; breaks ties and draws at random.
         prompts: PROMPTS_SCHEMA, for the columns `source` and `metadata`; None: they are empty.
+        fit_prompts: ids of the prompts of the run's first unit, on which scales and slopes are estimated; None: all.
 
     Raises:
         ConfigError: the settings cannot work.
@@ -32,13 +39,26 @@ def pair_generations(
     missing = [name for name in SCORED_GENERATIONS_SCHEMA.names if name not in generations.column_names]
     if missing:
         raise ValueError(f"generations lacks the column {missing[0]}; give the data set's config generations")
-    check_pairs(config, pc.unique(generations["generator"]).to_pylist())
-    schema = extend_schema(SCORED_GENERATIONS_SCHEMA, generations.column_names)
+    scored = read_scores(generations)
+    scorers = list(scored.values)
+    check_pairs(config, pc.unique(generations["generator"]).to_pylist(), scorers)
+    schema = extend_generations(generations.column_names)
     generations = sort_generations(generations.select(schema.names).cast(schema))
     prompts = _make_prompts(generations) if prompts is None else prompts.sort_by("prompt_id")
     index = index_completions(generations, prompts["prompt_id"].combine_chunks())
-    scores = pc.fill_null(generations["score"], float("nan")).to_numpy()
-    return pair_scored(prompts, generations, index, scores, config, run_seed)
+    scored = read_scores(generations)
+    if fit_prompts is not None and needs_fit(config, scorers):
+        part = generations.filter(pc.is_in(generations["prompt_id"], pc.unique(fit_prompts)))
+        fit = _fit(part, config)
+    else:
+        fit = _fit(generations, config) if needs_fit(config, scorers) else Fit()
+    return pair_scored(prompts, generations, index, scored, config, run_seed, fit)
+
+
+def _fit(generations: pa.Table, config: PairsConfig) -> Fit:
+    scored = read_scores(generations)
+    tokens = count_answer_tokens(generations).cast(pa.float64()).to_numpy()
+    return fit_scores(scored, config, list(scored.values), index_completions(generations), tokens)
 
 
 def _make_prompts(generations: pa.Table) -> pa.Table:

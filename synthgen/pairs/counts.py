@@ -12,8 +12,10 @@ CUT_OFF = "cut_off"
 FEW_SCORES = "few_scores"
 GENERATOR_ABSENT = "generator_absent"
 BELOW_MIN_MARGIN = "below_min_margin"
+LENGTH_GAP = "length_gap"
 LENGTH_RATIO = "length_ratio"
 TOO_SIMILAR = "too_similar"
+REJECTED_PASSED = "rejected_passed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,14 @@ class PairCounts:
             `few_completions`: fewer than two completions have a text (failed requests, n = 1);
             `cut_off`: fewer than two of these were ended by the model itself (unless `pairs.reject_cut_off`);
             `few_scores`: fewer than two have a score (failed judgements);
-            `generator_absent`: (policy on_policy) the named generator has no scored completion;
+            `generator_absent`: (policy on_policy) the named generator has no scored completion, (by_generator) one of
+            the two has no completion;
             (ties are looked for here)
-            `chosen_cut_off`, `chosen_empty`, `chosen_refusal`: no completion that may be chosen scores above another;
-            the reason is that of the best-scored one that may not;
+            `chosen_cut_off`, `chosen_empty`, `chosen_refusal`, `chosen_failed` (`pairs.chosen_must_pass`): none that
+            may be chosen scores above another; the reason is that of the best-scored one that may not;
+            `rejected_passed`: none that `pairs.rejected_must_fail` lets through scores below one that may be chosen;
             `below_min_margin`: no candidate reaches `pairs.min_margin`;
+            `length_gap`: every candidate that was left exceeds `pairs.max_length_gap`;
             `length_ratio`: every candidate that was left exceeds `pairs.max_length_ratio`;
             `too_similar`: every candidate that was left is identical or more alike than `pairs.max_similarity`.
     """

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from synthgen.pairs.refusals import find_refusals
 from synthgen.records import WHOLE_FINISH_REASONS
 
-FAULTS = ("chosen_cut_off", "chosen_empty", "chosen_refusal")
-"""Why a completion must not be chosen, in the order in which they are looked for."""
+FAULTS = ("chosen_cut_off", "chosen_empty", "chosen_refusal", "chosen_failed")
+"""Why a completion must not be chosen, in the order in which they are looked for. The last is not of its text: it does
+not pass what `pairs.chosen_must_pass` names (`add_gate`)."""
 
 
 def find_faults(generations: pa.Table, drop_refusals: bool) -> npt.NDArray[np.int8]:
@@ -33,6 +34,11 @@ def find_faults(generations: pa.Table, drop_refusals: bool) -> npt.NDArray[np.in
     faults[~_mask(pc.match_substring_regex(text, _VISIBLE))] = 1
     faults[_mask(pc.equal(generations["finish_reason"], "length"))] = 0
     return faults
+
+
+def add_gate(faults: npt.NDArray[np.int8], passes: npt.NDArray[np.bool_]) -> npt.NDArray[np.int8]:
+    """Return `faults` with the last of FAULTS for completions that do not pass and have no other."""
+    return np.where((faults < 0) & ~passes, len(FAULTS) - 1, faults).astype(np.int8)
 
 
 def find_whole(generations: pa.Table, *, cut_off: bool) -> npt.NDArray[np.bool_]:

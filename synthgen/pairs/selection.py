@@ -17,13 +17,15 @@ from synthgen.pairs.counts import (
     FEW_COMPLETIONS,
     FEW_SCORES,
     GENERATOR_ABSENT,
+    LENGTH_GAP,
     LENGTH_RATIO,
+    REJECTED_PASSED,
     TOO_SIMILAR,
     PairCounts,
 )
 from synthgen.pairs.eligibility import FAULTS, find_whole
 from synthgen.pairs.index import BoolArray, CompletionIndex, FloatArray, IntArray
-from synthgen.pairs.policies import ON_POLICY, find_policy
+from synthgen.pairs.policies import BY_GENERATOR, ON_POLICY, find_policy
 from synthgen.pairs.ratings import SCORE_DECIMALS
 from synthgen.pairs.similarity import find_alike
 from synthgen.records import count_answer_tokens
@@ -55,6 +57,7 @@ def select_pairs(
     faults: npt.NDArray[np.int8],
     config: PairsConfig,
     run_seed: int,
+    may_be_rejected: BoolArray,
 ) -> Selection:
     """Return the pairs that the policy proposes and the gates let through.
 
@@ -62,15 +65,19 @@ def select_pairs(
         generations: GENERATIONS_SCHEMA.
         index: the index of `generations`, with every prompt that is to be counted.
         scores: score of each completion, NaN without one.
-        faults: what `find_faults` returned.
+        faults: what `find_faults` returned, and `add_gate`.
+        may_be_rejected: of each completion, whether `pairs.rejected_must_fail` lets it through.
     """
+    by_score = config.policy != BY_GENERATOR
     prompt, prompts = index.prompt, len(index.prompt_ids)
     has_text = find_whole(generations, cut_off=True)
     is_whole = find_whole(generations, cut_off=config.reject_cut_off)
-    is_scored = is_whole & ~np.isnan(scores)
-    scored = _make_frame(generations, index, scores, faults, is_scored, run_seed)
+    is_scored = is_whole & ~np.isnan(scores) if by_score else is_whole
+    scored = _make_frame(generations, index, scores, faults, is_scored, run_seed, may_be_rejected)
     candidates = find_policy(config.policy)(scored, config)
     pair_prompt, chosen, rejected = (candidates[name].to_numpy() for name in ("prompt", "chosen", "rejected"))
+    allowed = may_be_rejected[rejected]  # a package's own policy may not know of it
+    pair_prompt, chosen, rejected = pair_prompt[allowed], chosen[allowed], rejected[allowed]
 
     buckets = _Buckets(prompts)
     buckets.settle(np.bincount(prompt[has_text], minlength=prompts) < 2, FEW_COMPLETIONS)
@@ -79,10 +86,18 @@ def select_pairs(
     if config.policy == ON_POLICY:
         named = scored.filter(pl.col("generator") == config.generator)["prompt"].to_numpy()
         buckets.settle(~_occurs(named, prompts), GENERATOR_ABSENT)
-    buckets.settle(_has_no_spread(scored, prompts), _TIE)
-    without, best_fault = ~_occurs(pair_prompt, prompts), _find_best_fault(scored, prompts)
+    if by_score:
+        buckets.settle(_has_no_spread(scored, prompts), _TIE)
+    else:
+        for generator in (config.chosen_generator, config.rejected_generator):
+            theirs = scored.filter(pl.col("generator") == generator)["prompt"].to_numpy()
+            buckets.settle(~_occurs(theirs, prompts), GENERATOR_ABSENT)
+    may_stand = scored if by_score else scored.filter(pl.col("generator") == config.chosen_generator)
+    without, best_fault = ~_occurs(pair_prompt, prompts), _find_best_fault(may_stand, prompts)
     for code, fault in enumerate(FAULTS):
         buckets.settle(without & (best_fault == code), fault)
+    if config.rejected_must_fail:
+        buckets.settle(without, REJECTED_PASSED)
 
     for reason, passes in _run_gates(generations, scores, chosen, rejected, config):
         pair_prompt, chosen, rejected = pair_prompt[passes], chosen[passes], rejected[passes]
@@ -102,6 +117,7 @@ def _make_frame(
     faults: npt.NDArray[np.int8],
     is_scored: BoolArray,
     run_seed: int,
+    may_be_rejected: BoolArray,
 ) -> pl.DataFrame:
     """Return the `scored` table of synthgen.pairs.policies, with `fault` beside its columns."""
     rows = np.flatnonzero(is_scored)
@@ -111,12 +127,14 @@ def _make_frame(
             "completion": rows,
             "score": scores[rows],
             "may_be_chosen": faults[rows] < 0,
+            "may_be_rejected": may_be_rejected[rows],
             "fault": faults[rows],
             "generator": pl.from_arrow(generations["generator"].take(pa.array(rows))),
             "draw": index.draw(run_seed)[rows],
         }
     )
-    return frame.sort("prompt", "score", "draw", descending=[False, True, False])
+    unknown = pl.col("score").is_nan()
+    return frame.sort("prompt", unknown, "score", "draw", descending=[False, False, True, False])
 
 
 def _run_gates(
@@ -125,11 +143,18 @@ def _run_gates(
     """Yield (reason, which candidates pass) per gate; each mask is over those that passed the gates before it."""
     margin = np.round(scores[chosen] - scores[rejected], SCORE_DECIMALS)
     passes = margin >= config.min_margin
+    if config.policy == BY_GENERATOR and not config.min_margin:  # whatever a score says, where there is one
+        passes = np.ones(len(margin), dtype=bool)
     yield BELOW_MIN_MARGIN, passes
     chosen, rejected = chosen[passes], rejected[passes]
 
+    tokens = count_answer_tokens(generations).cast(pa.float64()).to_numpy()
+    if config.max_length_gap > 0:
+        passes = ~(np.abs(tokens[chosen] - tokens[rejected]) > config.max_length_gap)  # NaN (unknown) passes
+        yield LENGTH_GAP, passes
+        chosen, rejected = chosen[passes], rejected[passes]
+
     if config.max_length_ratio > 0:
-        tokens = count_answer_tokens(generations).cast(pa.float64()).to_numpy()
         left, right = np.maximum(tokens[chosen], 1), np.maximum(tokens[rejected], 1)
         passes = ~(np.maximum(left, right) / np.minimum(left, right) > config.max_length_ratio)  # NaN (unknown) passes
         yield LENGTH_RATIO, passes
@@ -153,7 +178,7 @@ class _Buckets:
     def count(self, pairs: int) -> PairCounts:
         sizes = np.bincount(self._code, minlength=len(self._reasons)).tolist()
         by_reason = dict(zip(self._reasons, sizes, strict=True))
-        with_pairs, ties = by_reason.pop(""), by_reason.pop(_TIE)
+        with_pairs, ties = by_reason.pop(""), by_reason.pop(_TIE, 0)
         dropped = {reason: size for reason, size in sorted(by_reason.items()) if size}
         return PairCounts(len(self._code), pairs, with_pairs, ties, dropped)
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
 
 from synthgen.config import PairsConfig
 from synthgen.errors import ConfigError
-from synthgen.pairs.policies import ON_POLICY, find_policy
+from synthgen.pairs.policies import BY_GENERATOR, ON_POLICY, find_policy
+from synthgen.pairs.scorers import resolve_weights
 
 
-def check_pairs(config: PairsConfig, generators: Collection[str]) -> None:
+def check_pairs(config: PairsConfig, generators: Collection[str], scorers: Sequence[str] = ("judge",)) -> None:
     """Raise ConfigError where `pairs.*` cannot work.
 
     Args:
-        generators: names of the run's generators.
+        generators: names of the run's generators. scorers: of its scorers, the judge first.
     """
     find_policy(config.policy)
+    _check_scores(config, scorers)
     if config.min_margin < 0:
         raise ConfigError(f"pairs.min_margin={config.min_margin} must not be negative; use 0 for any margin above 0")
     if config.max_pairs_per_prompt < 1:
@@ -40,3 +43,52 @@ def check_pairs(config: PairsConfig, generators: Collection[str]) -> None:
             f"pairs.generator={config.generator} needs pairs.policy=on_policy (it is {config.policy}); "
             "or leave it out: pairs.generator=null"
         )
+    for side in ("chosen", "rejected"):
+        name = getattr(config, f"{side}_generator")
+        if config.policy == BY_GENERATOR and name not in generators:
+            raise ConfigError(
+                f"pairs.{side}_generator={name} must name a generator for pairs.policy=by_generator: {names}"
+            )
+        if config.policy != BY_GENERATOR and name is not None:
+            raise ConfigError(
+                f"pairs.{side}_generator={name} needs pairs.policy=by_generator, not {config.policy}; or leave it out"
+            )
+    if config.policy == BY_GENERATOR and config.chosen_generator == config.rejected_generator:
+        raise ConfigError(
+            f"pairs.chosen_generator and pairs.rejected_generator are both {config.chosen_generator}; name two: {names}"
+        )
+
+
+def _check_scores(config: PairsConfig, scorers: Sequence[str]) -> None:
+    there = ", ".join(scorers) or "none"
+    named = {f"pairs.weights.{name}": name for name in config.weights}
+    named |= {"pairs.score": config.score} if config.score is not None else {}
+    for key in ("chosen_must_pass", "rejected_must_fail"):
+        named |= {f"pairs.{key}[{place}]": name for place, name in enumerate(getattr(config, key))}
+    for key, name in named.items():
+        if name not in scorers:
+            raise ConfigError(f"{key}: {name} is no scorer of this run; there are: {there}")
+    if config.weights and config.score is not None:
+        raise ConfigError(f"pairs.score={config.score} and pairs.weights both say what scores; leave one out")
+    for name, weight in config.weights.items():
+        if not math.isfinite(weight):
+            raise ConfigError(f"pairs.weights.{name}={weight} must be a number")
+    if config.weights and not any(config.weights.values()):
+        raise ConfigError(f"pairs.weights={dict(config.weights)}: one weight at least must not be 0")
+    if config.max_length_gap < 0:
+        raise ConfigError(f"pairs.max_length_gap={config.max_length_gap} must be at least 0 tokens; use 0 for no cap")
+    scored = resolve_weights(config, scorers)
+    if not scored and len(scorers) > 1:
+        raise ConfigError(
+            f"pairs.score is not set, and there are several scorers: {there}; name one, or give pairs.weights"
+        )
+    if scored:
+        return
+    if config.policy != BY_GENERATOR:
+        raise ConfigError(
+            f"pairs.policy={config.policy} needs scores, and nothing scores (judge=none, no scorers); choose a judge, "
+            "add a scorer with +scorer@scorers.<name>=verifier, or take pairs.policy=by_generator"
+        )
+    for key in ("length_control", "min_margin"):
+        if getattr(config, key):
+            raise ConfigError(f"pairs.{key}={getattr(config, key)} needs scores, and nothing scores; leave it out")

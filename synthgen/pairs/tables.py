@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from synthgen.pairs.index import BoolArray, FloatArray, IntArray, combine
+from synthgen.pairs.policies import BY_GENERATOR
 from synthgen.pairs.ratings import SCORE_DECIMALS, Ratings
 from synthgen.pairs.selection import Selection
 from synthgen.records import (
@@ -14,7 +15,7 @@ from synthgen.records import (
     PAIRS_SCHEMA,
     SCORED_GENERATIONS_SCHEMA,
     count_answer_tokens,
-    extend_schema,
+    extend_generations,
 )
 
 
@@ -28,18 +29,21 @@ def build_pairs(
         **_take_prompts(prompts, selection.prompt),
         "pair_policy": _repeat(policy, rows),
         "pair_index": pa.array(selection.pair_index, pa.int32()),
-        "score_margin": pa.array(np.round(scores[selection.chosen] - scores[selection.rejected], SCORE_DECIMALS)),
+        "score_margin": pa.array(
+            np.round(scores[selection.chosen] - scores[selection.rejected], SCORE_DECIMALS), from_pandas=True
+        ),
     }
     tokens = count_answer_tokens(generations)
     for side, index in (("chosen", chosen), ("rejected", rejected)):
         columns[side] = _make_turns(generations["text"].take(index))
-        columns[f"{side}_score"] = pa.array(scores[index.to_numpy()])
+        columns[f"{side}_score"] = pa.array(scores[index.to_numpy()], from_pandas=True)
         for name, column in _SIDE_COLUMNS.items():
             columns[f"{side}_{name}"] = generations[column].take(index)
         columns[f"{side}_tokens"] = tokens.take(index)
         if "reasoning" in generations.column_names:
             columns[f"{side}_reasoning"] = generations["reasoning"].take(index)
-    return _assemble(columns, _with_thoughts(PAIRS_SCHEMA, columns, ("chosen_reasoning", "rejected_reasoning")))
+    schema = _with_thoughts(PAIRS_SCHEMA, columns, ("chosen_reasoning", "rejected_reasoning"))
+    return _assemble(columns, _without_scores(schema) if policy == BY_GENERATOR else schema)
 
 
 def build_kto(
@@ -63,17 +67,32 @@ def build_kto(
 def build_generations(
     prompts: pa.Table,
     generations: pa.Table,
-    judgements: pa.Table,
-    scores: FloatArray,
     prompt: IntArray,
-    ratings: Ratings,
+    judgements: pa.Table | None,
+    ratings: Ratings | None,
+    scores: pa.Array | None,
 ) -> pa.Table:
-    """Return SCORED_GENERATIONS_SCHEMA, one row per row of `generations`, in its order."""
+    """Return SCORED_GENERATIONS_SCHEMA, one row per row of `generations`, in its order; `score` is not filled in yet.
+
+    Args:
+        judgements, ratings: the judge's; None: there is none. scores: SCORES_TYPE, None: no column of all scorers.
+    """
     columns: dict[str, pa.Array | pa.ChunkedArray] = {name: generations[name] for name in generations.column_names}
     columns["prompt"] = prompts["messages"].take(pa.array(prompt))
-    columns["score"] = pa.array(scores, from_pandas=True)
-    columns["judgements"] = _nest_judgements(judgements, ratings, len(generations))
-    return _assemble(columns, extend_schema(SCORED_GENERATIONS_SCHEMA, list(columns)))
+    columns["score"] = pa.nulls(len(generations), pa.float64())
+    if judgements is None or ratings is None:
+        columns["judgements"] = pa.array([[]] * len(generations), SCORED_GENERATIONS_SCHEMA.field("judgements").type)
+    else:
+        columns["judgements"] = _nest_judgements(judgements, ratings, len(generations))
+    if scores is not None:
+        columns["scores"] = scores
+    return _assemble(columns, extend_generations(list(columns)))
+
+
+def fill_scores(generations: pa.Table, scores: FloatArray) -> pa.Table:
+    """Return SCORED_GENERATIONS_SCHEMA with the scores by which pairs are made."""
+    place = generations.schema.get_field_index("score")
+    return generations.set_column(place, generations.schema.field("score"), pa.array(scores, from_pandas=True))
 
 
 _SIDE_COLUMNS = {
@@ -120,6 +139,12 @@ def _with_thoughts(
 ) -> pa.Schema:
     """Return the schema with the columns of thoughts, where `generations` has them."""
     return pa.schema([*schema, *[pa.field(name, pa.string()) for name in names if name in columns]])
+
+
+def _without_scores(schema: pa.Schema) -> pa.Schema:
+    """Return the schema of pairs that need no score: null where there is none."""
+    names = ("chosen_score", "rejected_score", "score_margin")
+    return pa.schema([field.with_nullable(True) if field.name in names else field for field in schema])
 
 
 def _assemble(columns: dict[str, pa.Array | pa.ChunkedArray], schema: pa.Schema) -> pa.Table:

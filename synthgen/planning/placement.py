@@ -44,6 +44,8 @@ def plan_engine(
     if model.served_by.is_service:
         replicas = model.replicas or 1
         return EnginePlan(replicas=replicas, max_num_seqs=model.max_num_seqs or model.endpoint.max_concurrency)
+    if model.served_by.runs_code:  # processes that give way to others (nice): no CPU is booked for them
+        return EnginePlan(replicas=model.replicas or cluster.nodes, max_num_seqs=count_cpus(cluster))
     if not model.served_by.loads_checkpoint:
         return _plan_echo(model, cluster, key, lengths)
     if not cluster.gpus_per_node:

@@ -2,6 +2,8 @@
 
 What is not measured is assumed, and each assumption is named: `Assumptions` scales them, so that a plan can say what a
 wrong one would cost.
+
+One file because each stage's work stands on that of the stages before it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synthgen.config import JUDGE_THINKING_BUDGET, Config, JudgeConfig, JudgeMode, ModelConfig, Rationale
-from synthgen.config.stage_names import JUDGE, TASK, Kind, name_generations
+from synthgen.config.scorers import CODE_MODEL, list_verifiers
+from synthgen.config.stage_names import JUDGE, TASK, Kind, name_generations, name_scores
 from synthgen.planning.fit import Lengths
 
 if TYPE_CHECKING:
@@ -133,13 +136,15 @@ class StageWork:
 def list_work(
     config: Config, ledger: Mapping[str, StageLedger] | None = None, assumed: Assumptions | None = None
 ) -> list[StageWork]:
-    """Return the work of each stage: of the preference flow one per generator, then the judge; or the task's."""
+    """Return the work of each stage: of the preference flow generators, verifiers, judge; or the task's."""
     ledger = ledger or {}
     assumed = assumed or Assumptions()
     if config.pipeline == "task":
         return [_task_work(config, ledger, assumed)]
     stages = [_generator_work(config, name, ledger, assumed) for name in config.generators]
-    return [*stages, _judge_work(config, stages, ledger, assumed)]
+    scorers = [_verifier_work(config, name, stages, ledger) for name in list_verifiers(config)]
+    judge = [_judge_work(config, stages, ledger, assumed)] if config.judge.enabled else []
+    return [*stages, *scorers, *judge]
 
 
 def list_models_used(config: Config) -> dict[str, tuple[str, ModelConfig]]:
@@ -147,7 +152,8 @@ def list_models_used(config: Config) -> dict[str, tuple[str, ModelConfig]]:
     if config.pipeline == "task":
         return {TASK: ("task.model", config.task.model)}
     models = {name_generations(name): (f"generators.{name}.model", g.model) for name, g in config.generators.items()}
-    return {**models, JUDGE: ("judge.model", config.judge.model)}
+    models |= {name_scores(name): (f"scorers.{name}", CODE_MODEL) for name in list_verifiers(config)}
+    return {**models, JUDGE: ("judge.model", config.judge.model)} if config.judge.enabled else models
 
 
 def _generator_work(config: Config, name: str, ledger: Mapping[str, StageLedger], assumed: Assumptions) -> StageWork:
@@ -228,6 +234,30 @@ def _judge_thought(judge: JudgeConfig) -> int:
         return judge.thinking_budget
     thinks = judge.model.reasoning_parser not in ("auto", "none") and judge.model.thinking is not False
     return JUDGE_THINKING_BUDGET if thinks else 0
+
+
+def _verifier_work(
+    config: Config, name: str, generators: list[StageWork], ledger: Mapping[str, StageLedger]
+) -> StageWork:
+    """Return the work of a scorer that runs code: a check of each completion, and no tokens."""
+    entry = ledger.get(name_scores(name), StageLedger())
+    prompts = _prompts_left(config, entry)
+    return StageWork(
+        name=name_scores(name),
+        kind="scores",
+        key=f"scorers.{name}",
+        model=CODE_MODEL,
+        units_total=entry.units_total or _count_units(config, entry),
+        units_done=entry.units_done,
+        prompts=prompts,
+        requests=prompts * sum(stage.completions for stage in generators),
+        completions=1,
+        input_tokens=0.0,
+        output_tokens=0.0,
+        max_output_tokens=0.0,
+        again=entry.again,
+        asked_again=entry.asked_again,
+    )
 
 
 def _task_work(config: Config, ledger: Mapping[str, StageLedger], assumed: Assumptions) -> StageWork:

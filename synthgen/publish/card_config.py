@@ -8,7 +8,7 @@ from dataclasses import asdict
 from enum import Enum
 from typing import Any
 
-from synthgen.config import AspectConfig, Config, GeneratorConfig
+from synthgen.config import AspectConfig, Config, GeneratorConfig, ScorerConfig
 from synthgen.config.saved import OF_THE_START
 
 _SECRET = re.compile(r"token|secret|password|credential|api_?key|access_?key", re.IGNORECASE)
@@ -20,7 +20,7 @@ _LEFT_OUT = frozenset(
     | {f"run.{key}" for key in OF_THE_START}
 )
 _PRIVATE = frozenset({"base_url", "base_urls", "extra_headers", "proxy", "unix_socket", "ca_file"})
-_LOCATIONS = frozenset({"id", "path", "tokenizer", "lora", "exclude", "pipeline"})
+_LOCATIONS = frozenset({"id", "path", "tokenizer", "lora", "exclude", "pipeline", "schema"})
 
 
 def public_config(config: Config) -> dict[str, Any]:
@@ -31,7 +31,12 @@ def public_config(config: Config) -> dict[str, Any]:
     defaults = asdict(Config())
     values = asdict(config)
     changed = _difference(values, defaults)
-    for name, template in (("generators", asdict(GeneratorConfig())), ("judge.aspect", asdict(AspectConfig()))):
+    templates = {
+        "generators": asdict(GeneratorConfig()),
+        "judge.aspect": asdict(AspectConfig()),
+        "scorers": asdict(ScorerConfig()),
+    }
+    for name, template in templates.items():
         _replace_entries(changed, values, name, template)
     cleaned = _clean(changed, "")
     return cleaned if isinstance(cleaned, dict) else {}
@@ -90,6 +95,8 @@ def _clean(value: Any, key: str) -> Any:
         return value.value
     if isinstance(value, str) and _SECRET.search(name) and not _NO_SECRET.search(name):
         return "<redacted>"
+    if isinstance(value, str) and name == "kind" and value.startswith("python:"):
+        return f"python:{public_location(value.removeprefix('python:'))}"
     if isinstance(value, str) and name in _LOCATIONS:
         return public_location(value)
     return value

@@ -7,8 +7,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from synthgen.config import Config, ExportColumns, JudgeLayout, ModelConfig, SamplingConfig
+from synthgen.config import Config, ExportColumns, JudgeLayout, ModelConfig, SamplingConfig, ScorerConfig
 from synthgen.config.saved import escape_interpolations
+from synthgen.config.scorers import list_scorers
+from synthgen.pairs.scorers import resolve_weights
 from synthgen.publish.card_config import public_config, public_location, public_locations
 from synthgen.publish.card_numbers import make_numbers
 from synthgen.publish.card_tables import format_value
@@ -67,16 +69,23 @@ def make_content(report: Mapping[str, Any], config: Config, dataset: Mapping[str
 def _summary(made: Any, config: Config) -> str:
     what = f"{made:,} preference pairs" if isinstance(made, int) else "Preference pairs"
     generators = _join([generator.model.name for generator in config.generators.values()])
-    judge = config.judge
-    aspects = _join(judge.aspects)
-    return f"{what}: {generators or 'no model'} wrote the completions, {judge.model.name} rated them for {aspects}."
+    judge, pairs = config.judge, config.pairs
+    parts = [f"{generators or 'no model'} wrote the completions"]
+    if judge.enabled:
+        parts.append(f"{judge.model.name} rated them for {_join(judge.aspects)}")
+    if config.scorers:
+        parts.append(f"{_join(list(config.scorers))} checked them")
+    if pairs.policy == "by_generator":
+        parts.append(f"those of {pairs.chosen_generator} were chosen over those of {pairs.rejected_generator}")
+    return f"{what}: {', '.join(parts)}."
 
 
 def _caution(config: Config) -> str:
     models = [generator.model for generator in config.generators.values()]
     if all(model.served_by.makes_text_up for model in models):
         return "No model took part: these are words without meaning, for trying things out."
-    return "The text is written and rated by language models, not by people."
+    rated = " and rated" if config.judge.enabled else ""
+    return f"The text is written{rated} by language models, not by people."
 
 
 def _configs(dataset: Mapping[str, Any], repo: str, more: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -115,14 +124,25 @@ def _made(report: Mapping[str, Any], config: Config) -> list[tuple[str, str]]:
         "scored by the expected rating where log-probabilities exist" if judge.expected else "scored by the rating",
         "output constrained where the engine can" if judge.constrained else "output free",
     ]
-    policy = [pairs.policy, f"margin >= {pairs.min_margin:g}", f"at most {pairs.max_pairs_per_prompt} per prompt"]
+    policy = [
+        pairs.policy,
+        *([f"chosen from {pairs.chosen_generator}"] if pairs.chosen_generator else []),
+        *([f"rejected from {pairs.rejected_generator}"] if pairs.rejected_generator else []),
+        *([f"chosen passes {_join(pairs.chosen_must_pass)}"] if pairs.chosen_must_pass else []),
+        *([f"rejected fails {_join(pairs.rejected_must_fail)}"] if pairs.rejected_must_fail else []),
+        *([f"lengths at most {pairs.max_length_gap} tokens apart"] if pairs.max_length_gap else []),
+        f"margin >= {pairs.min_margin:g}",
+        f"at most {pairs.max_pairs_per_prompt} per prompt",
+    ]
     versions = [f"{name} {version}" for name, version in (report.get("versions") or {}).items()]
     rows = [
         ("prompts", ", ".join(part for part in source if part)),
-        ("aspects", _join(judge.aspects)),
-        ("judge", ", ".join(rules)),
+        ("aspects", _join(judge.aspects) if judge.enabled else ""),
+        ("judge", ", ".join(rules) if judge.enabled else "none"),
+        ("scorers", "; ".join(f"{name}: {_scorer(one)}" for name, one in config.scorers.items())),
+        ("score", _score(config)),
         ("pair policy", ", ".join(policy)),
-        ("KTO labels", f"score >= {pairs.kto.high:g} desirable, score <= {pairs.kto.low:g} not"),
+        ("KTO labels", _kto(config)),
         ("test split", f"{config.export.test_fraction:g} of the prompts, by prompt hash"),
         ("seed", str(config.run.seed)),
         ("versions", ", ".join(versions)),
@@ -134,7 +154,32 @@ def _made(report: Mapping[str, Any], config: Config) -> list[tuple[str, str]]:
 
 def _models(config: Config) -> list[tuple[str, ...]]:
     used = [(f"generator {name}", generator.model) for name, generator in config.generators.items()]
-    return [(role, *_model(model)) for role, model in [*used, ("judge", config.judge.model)]]
+    used += [("judge", config.judge.model)] if config.judge.enabled else []
+    return [(role, *_model(model)) for role, model in used]
+
+
+def _scorer(scorer: ScorerConfig) -> str:
+    own = scorer.kind.startswith("python:")  # where it lies is the user's own business
+    kind = f"the function {scorer.kind.rpartition(':')[2]} of its maker's" if own else scorer.kind
+    return f"{kind or scorer.type}, passes from {scorer.threshold:g} on"
+
+
+def _score(config: Config) -> str:
+    weights = resolve_weights(config.pairs, list_scorers(config))
+    terms = " + ".join(f"{weight:g} × {name}" for name, weight in weights.items())
+    scaled = " (each in standard deviations within prompts, of the first unit)" if len(weights) > 1 else ""
+    length = ", what length adds taken out" if config.pairs.length_control else ""
+    return (terms if len(weights) > 1 else "".join(weights)) + scaled + length
+
+
+def _kto(config: Config) -> str:
+    weights = resolve_weights(config.pairs, list_scorers(config))
+    if not weights:
+        return ""
+    if "judge" in weights:
+        kto = config.pairs.kto
+        return f"score >= {kto.high:g} desirable, score <= {kto.low:g} not"
+    return f"what passes {_join(list(weights))} desirable, what fails not"
 
 
 def _model(model: ModelConfig) -> tuple[str, ...]:
@@ -175,7 +220,7 @@ def _blocks(config: Config) -> list[dict[str, str]]:
         if generator.system_prompt
     ]
     for name, aspect in config.judge.aspect.items():
-        if name in config.judge.aspects:
+        if config.judge.enabled and name in config.judge.aspects:
             label = f"Own rubric {aspect.name} (ratings {aspect.min_rating} to {aspect.max_rating})"
             blocks.append({"label": label, "text": fence(aspect.rubric)})
     return blocks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from synthgen.publish.card_tables import format_value, tabulate
+from synthgen.publish.card_tables import format_value, list_agreement, list_scorers, tabulate
 from synthgen.publish.figures import FIGURES, read_histogram
 from synthgen.publish.markup import SafeMarkdown, fence
 
@@ -21,6 +21,7 @@ def make_numbers(report: Mapping[str, Any]) -> dict[str, Any]:
         "stages": _stages(report),
         **_histograms(report),
         "findings": _findings(trust),
+        "scorers": _scorers(report),
         "trust": tabulate({key: value for key, value in trust.items() if key not in _SHOWN_ELSEWHERE}),
         "sample": _sample(report.get("sample_pair")),
     }
@@ -76,6 +77,14 @@ def _histograms(report: Mapping[str, Any]) -> dict[str, Any]:
         for name, bins in series.items():
             tables.append({"title": f"{title}, {name}" if name else title, "rows": list(bins.items())})
     return {"figures": figures, "histograms": tables}
+
+
+def _scorers(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the tables on scorers, none where the judge is the only one."""
+    found = report.get("scorers") or {}
+    made = [list_scorers(found)] if found else []
+    made += [list_agreement(report["scorer_agreement"])] if report.get("scorer_agreement") else []
+    return [{"columns": columns, "rows": rows} for columns, rows in made]
 
 
 def _findings(trust: Mapping[str, Any]) -> list[tuple[Any, str]]:

@@ -97,3 +97,39 @@ def _table(title: str, records: list[tuple[str, Mapping[str, Any]]]) -> Table:
     ]
     columns = ([""] if named else []) + [key.replace("_", " ") for key in keys]
     return Table(title, tuple(columns), tuple(rows))
+
+
+def list_scorers(scorers: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Return (columns, rows) of the report's `scorers`: what each gave the completions, and what it took."""
+    columns = ("scorer", "completions", "with a value", "mean", "sd", "pass", "busy s", "without a value")
+    rows = []
+    for name, one in scorers.items():
+        silent = ", ".join(f"{reason} {count:,}" for reason, count in (one.get("no_value") or {}).items())
+        rate = one.get("pass_rate")
+        numbers = (one.get(key) for key in ("completions", "values", "mean", "sd"))
+        share = "–" if rate is None else f"{rate:.1%}"
+        rows.append((name, *numbers, share, (one.get("cost") or {}).get("busy_s"), silent or "–"))
+    return columns, rows
+
+
+def list_agreement(agreement: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Return (columns, rows) of the report's `scorer_agreement`."""
+    columns = ("scorers", "rank correlation", "95%", "disagree", "95%", "comparisons")
+    rows = []
+    for pair in agreement:
+        rate = pair.get("flip_rate")
+        rows.append(
+            (
+                f"{pair['scorer']} and {pair['other']}",
+                pair.get("spearman"),
+                _show_range(pair.get("spearman_interval"), "{:.2f}"),
+                "–" if rate is None else f"{rate:.1%}",
+                _show_range(pair.get("flip_interval"), "{:.1%}"),
+                pair.get("comparisons"),
+            )
+        )
+    return columns, rows
+
+
+def _show_range(interval: Sequence[float] | None, form: str) -> str:
+    return f"{form.format(interval[0])} to {form.format(interval[1])}" if interval else "–"

@@ -120,7 +120,7 @@ def _used_models(config: Config) -> Iterable[tuple[str, ModelConfig]]:
     if config.pipeline == "task":
         return [("task", config.task.model)]
     generators = [(f"generator {name}", generator.model) for name, generator in config.generators.items()]
-    return [*generators, ("judge", config.judge.model)]
+    return [*generators, ("judge", config.judge.model)] if config.judge.enabled else generators
 
 
 def _terms_notices(terms: Terms) -> list[str]:

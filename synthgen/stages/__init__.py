@@ -3,5 +3,5 @@
 Knows nothing of Ray and of files. `base.LLMStage` says what a stage is.
 """
 
-PUBLIC = ("base", "generate", "judge", "task")
-IMPORTS = ("config", "tasks", "judge", "trust")
+PUBLIC = ("base", "generate", "judge", "scorers", "task")
+IMPORTS = ("config", "verifiers", "tasks", "judge", "trust")

@@ -1,19 +1,45 @@
 """Scorers by name: stages that give completions a number of their own, beside the judge or instead of it.
 
-A scorer is an ordinary stage (`base.LLMStage`) that reads generators' tables; with `measure` it has a part of the
-report. None comes with synthgen yet. A package adds one by an entry point in the group `synthgen.scorers` that names
-its class, and a pipeline of one's own puts an instance into its `Flow`.
+A scorer is an ordinary stage (`base.LLMStage`) that reads generators' tables and writes SCORER_SCHEMA (`kind` is
+`scores`). A package adds one by an entry point in the group `synthgen.scorers` that names its class, which
+`scorers.<name>.type` chooses; it is called with its name, its ScorerConfig, the generators' names and the run's seed. A
+pipeline of one's own may also put any stage into its `Flow`; with `measure` it has a part of the report.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import pyarrow as pa
+
+from synthgen.config import Config
 from synthgen.config.registry import Registry
+from synthgen.config.scorers import VERIFIER
 from synthgen.stages.base import LLMStage
 
-SCORERS = Registry("synthgen.scorers", {})
+SCORERS = Registry("synthgen.scorers", {VERIFIER: "synthgen.stages.verify:VerifyStage"})
+
+
+def make_scorers(config: Config) -> list[LLMStage]:
+    """Return the stages of `scorers`. Raises ConfigError for one that cannot work."""
+    stages = []
+    for name, scorer in config.scorers.items():
+        make = SCORERS.load(scorer.type, f"scorers.{name}.type")
+        stages.append(make(name, scorer, tuple(config.generators), config.run.seed))
+    return stages
+
+
+def check_prompts(stages: Sequence[LLMStage]) -> Callable[[pa.Table], None]:
+    """Return what raises ConfigError for prompts that one of the stages cannot do anything with (`Flow.check`)."""
+
+    def check(prompts: pa.Table) -> None:
+        for stage in stages:
+            look = getattr(stage, "check_prompts", None)
+            if look is not None:
+                look(prompts)
+
+    return check
 
 
 def find_scorer(name: str) -> Callable[..., LLMStage]:

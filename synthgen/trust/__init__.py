@@ -6,5 +6,5 @@ from synthgen.trust.text import format_trust
 
 __all__ = ["Finding", "find_noise", "format_trust", "list_findings", "measure_trust"]
 
-PUBLIC = ("comparisons", "intervals", "observations", "position", "reduction")
+PUBLIC = ("comparisons", "intervals", "observations", "position", "reduction", "scorers")
 IMPORTS = ("judge", "pairs")

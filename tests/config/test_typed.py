@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from synthgen.cli import run_command
 from synthgen.config.compose import compose_config, sweep
 from synthgen.config.saved import dump_config, read_saved_config
 from synthgen.config.typed import keep_texts
@@ -121,20 +118,6 @@ def test_added_keys_that_something_reads_are_taken() -> None:
     assert config.judge.model.engine_args == {"seed": 3}
     config = compose_config([ECHO, "+model@generators.other.model=echo", "~generators.main"])
     assert list(config.generators) == ["other"]
-
-
-@pytest.mark.parametrize("override", ["judge=null", "~judge", "~judge=ultrafeedback", "+judge=null", "judge=Null"])
-def test_run_without_a_judge_is_one_clear_line(
-    override: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run_command(["run", ECHO, override]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(
-        f"synthgen: {override}: judge is a part of every run and cannot be removed; choose one with"
-    )
-    assert "judge=<name> (pointwise, ratings_only, ultrafeedback" in error
-    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

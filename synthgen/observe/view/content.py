@@ -12,6 +12,7 @@ from typing import Any
 from synthgen.observe.progress import format_duration
 from synthgen.observe.view.blocks import Block, as_mapping, histogram, notices, table, tiles
 from synthgen.observe.view.funnel import prompt_funnel
+from synthgen.observe.view.scorers import scorer_blocks
 from synthgen.observe.view.speed import speed_blocks
 from synthgen.observe.view.trust import model_blocks, trust_blocks
 from synthgen.publish.card_tables import format_value
@@ -34,6 +35,7 @@ def make_content(
         _section("summary", "Summary", [*_tiles(report), *_warnings(trust)]),
         _section("funnel", "Funnel", prompt_funnel(report)),
         _section("histograms", "Ratings and margins", _histograms(report)),
+        _section("scorers", "Scorers", scorer_blocks(report), "What each gave the completions, and what it cost."),
         _section("models", "Models", model_blocks(report, trust)),
         _section(
             "trust",

@@ -20,7 +20,10 @@ DROPS = {
     "chosen_cut_off": "the best completion was cut off",
     "chosen_empty": "the best completion is empty",
     "chosen_refusal": "the best completion refuses",
+    "chosen_failed": "the best completion does not pass pairs.chosen_must_pass",
+    "rejected_passed": "none that fails pairs.rejected_must_fail scores below one that may be chosen",
     "below_min_margin": "margin below pairs.min_margin",
+    "length_gap": "lengths differ more than pairs.max_length_gap",
     "length_ratio": "lengths differ more than pairs.max_length_ratio",
     "too_similar": "completions more alike than pairs.max_similarity",
 }

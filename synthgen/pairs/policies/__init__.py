@@ -10,7 +10,8 @@ each as if it were alone, so its formula reads as that of one prompt.
 | `prompt` | int64 | number of the prompt |
 | `completion` | int64 | number of the completion |
 | `score` | float64 | higher is better |
-| `may_be_chosen` | bool | not cut off, empty or a refusal (synthgen.pairs.eligibility) |
+| `may_be_chosen` | bool | not cut off, empty or a refusal (synthgen.pairs.eligibility); passes `chosen_must_pass` |
+| `may_be_rejected` | bool | through `pairs.rejected_must_fail`; all are where that is empty |
 | `generator` | str | name of the generator |
 | `draw` | uint64 | a number drawn at random from the run's seed and the completion's identity |
 
@@ -18,7 +19,9 @@ Within a prompt its rows go from the best to the worst score, and by `draw` wher
 breaks a tie at random, and sorting by `draw` is sampling at random; no policy sees the order in which completions came.
 
 `candidates` has the columns `prompt`, `chosen`, `rejected` (numbers of completions), one row per candidate pair, a
-prompt's best candidates first. `chosen` may be chosen and scores higher than `rejected`.
+prompt's best candidates first. `chosen` may be chosen and scores higher than `rejected`, which may be rejected.
+
+For `by_generator` alone the score may be NaN (such rows come last), and need not be higher on the chosen side.
 
 A package adds a policy by an entry point in the group `synthgen.pair_policies` that names its function.
 """
@@ -36,6 +39,8 @@ Policy = Callable[[pl.DataFrame, PairsConfig], pl.DataFrame]
 
 ON_POLICY = "on_policy"
 """The policy that needs `pairs.generator`."""
+BY_GENERATOR = "by_generator"
+"""The policy that needs `pairs.chosen_generator` and `pairs.rejected_generator`, and no score."""
 POLICIES = Registry(
     "synthgen.pair_policies",
     {
@@ -44,6 +49,7 @@ POLICIES = Registry(
         "best_vs_mu_minus_2sigma": "synthgen.pairs.policies.best_vs_mu_minus_2sigma:propose",
         "all_pairs": "synthgen.pairs.policies.all_pairs:propose",
         ON_POLICY: "synthgen.pairs.policies.on_policy:propose",
+        BY_GENERATOR: "synthgen.pairs.policies.by_generator:propose",
     },
 )
 

@@ -22,7 +22,7 @@ def propose(scored: pl.DataFrame, config: PairsConfig) -> pl.DataFrame:
 def rank_pairs(scored: pl.DataFrame) -> pl.DataFrame:
     """Return every candidate of each prompt, by falling margin, with `generator` and `generator_rejected` beside it."""
     chosen = scored.filter("may_be_chosen").select("prompt", "generator", "score", "draw", chosen="completion")
-    rejected = scored.select("prompt", "generator", "score", "draw", rejected="completion")
+    rejected = scored.filter("may_be_rejected").select("prompt", "generator", "score", "draw", rejected="completion")
     return (
         chosen.join(rejected, on="prompt", suffix="_rejected")
         .with_columns(margin=(pl.col("score") - pl.col("score_rejected")).round(SCORE_DECIMALS))

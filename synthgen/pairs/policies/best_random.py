@@ -23,7 +23,7 @@ def propose(scored: pl.DataFrame, config: PairsConfig) -> pl.DataFrame:
     )
     return (
         scored.join(best, on="prompt")
-        .filter(pl.col("score") < pl.col("best_score"))
+        .filter("may_be_rejected", pl.col("score") < pl.col("best_score"))
         .sort("prompt", "draw")
         .select("prompt", "chosen", rejected="completion")
     )

@@ -27,7 +27,7 @@ def propose(scored: pl.DataFrame, config: PairsConfig) -> pl.DataFrame:
     return (
         scored.join(best, on="prompt", maintain_order="left")
         .join(target, on="prompt", maintain_order="left")
-        .filter(pl.col("score") < pl.col("best_score"))
+        .filter("may_be_rejected", pl.col("score") < pl.col("best_score"))
         .sort("prompt", (pl.col("score") - pl.col("target")).abs().round(SCORE_DECIMALS), "draw")
         .group_by("prompt", maintain_order=True)
         .agg(pl.col("chosen").first(), pl.col("completion").first().alias("rejected"))

@@ -18,7 +18,7 @@ def propose(scored: pl.DataFrame, config: PairsConfig) -> pl.DataFrame:
     """Return at most one candidate per prompt; see synthgen.pairs.policies for the columns."""
     ends = scored.group_by("prompt", maintain_order=True).agg(
         pl.col("completion", "score").filter("may_be_chosen").first().name.prefix("best_"),
-        pl.col("completion", "score").last().name.prefix("worst_"),
+        pl.col("completion", "score").filter("may_be_rejected").last().name.prefix("worst_"),
     )
     return ends.filter(pl.col("best_score") > pl.col("worst_score")).select(
         "prompt", chosen="best_completion", rejected="worst_completion"

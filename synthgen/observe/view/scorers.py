@@ -1,0 +1,51 @@
+"""The scorers' part of the page: what each gave, what passed, what it cost, and how far they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from synthgen.observe.view.blocks import Block, histogram, intervals, table
+from synthgen.publish.card_tables import format_value, list_agreement, list_scorers
+from synthgen.publish.figures import read_histogram
+
+
+def scorer_blocks(report: Mapping[str, Any]) -> list[Block]:
+    """Return the blocks of the report's `scorers`; none where the judge is the only one."""
+    scorers: Mapping[str, Any] = report.get("scorers") or {}
+    if not scorers:
+        return []
+    columns, rows = list_scorers(scorers)
+    blocks = [table("What each gave", columns, [list(map(format_value, row)) for row in rows], numbers=range(1, 7))]
+    passed = [(name, one) for name, one in scorers.items() if one.get("pass_rate") is not None]
+    if passed:
+        dots = [_dot(name, one["pass_rate"], one.get("pass_interval")) for name, one in passed]
+        blocks.append(_shares("How many pass", dots, None, "Ranges: 95%, bootstrap over prompts."))
+    agreement = report.get("scorer_agreement") or []
+    flips = [
+        _dot(f"{pair['scorer']} and {pair['other']}", pair["flip_rate"], pair.get("flip_interval"))
+        for pair in agreement
+        if pair.get("flip_rate") is not None
+    ]
+    if flips:
+        note = "Of two completions that both tell apart, how often they disagree which is better; a coin: 50%."
+        blocks.append(_shares("How often two scorers disagree", flips, 0.5, note))
+    if agreement:
+        columns, rows = list_agreement(agreement)
+        blocks.append(table("Agreement", columns, [list(map(format_value, row)) for row in rows], numbers=range(1, 5)))
+    for name, one in scorers.items():
+        series = read_histogram(one.get("histogram"))
+        if series:
+            blocks.append(histogram(f"Values of {name}", series, "value", "completions", width="half"))
+    return blocks
+
+
+def _dot(label: str, value: float, interval: Any) -> dict[str, Any]:
+    low, high = interval or (None, None)
+    small = f"{low:.1%} to {high:.1%}" if interval else ""
+    return {"label": label, "value": value, "text": f"{value:.1%}", "low": low, "high": high, "small": small}
+
+
+def _shares(title: str, rows: list[dict[str, Any]], reference: float | None, note: str) -> Block:
+    scale = ("0%", "50%", "100%")
+    return intervals(title, rows, low=0.0, high=1.0, reference=reference, scale=scale, note=note, width="half")

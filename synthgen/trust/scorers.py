@@ -1,0 +1,167 @@
+"""What a run's scorers say, and how far they agree: a block of completions at a time in, the report's part out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from synthgen.pairs.index import FloatArray, combine, find_in
+from synthgen.trust.comparisons import TIE, list_comparisons
+from synthgen.trust.intervals import bootstrap_ratio, make_blocks, sum_blocks
+
+IntArray = npt.NDArray[np.int64]
+
+BINS = 10
+"""Bins of a histogram of a scorer that gives more than so many different values."""
+
+
+class ScorerStats:
+    """Collects the column `scores` of `generations` (SCORES_TYPE), and says what is in it.
+
+    A number per completion and scorer is kept in memory, and no text.
+    """
+
+    def __init__(self) -> None:
+        self._prompts = 0
+        self._prompt: list[IntArray] = []
+        self._values: dict[str, list[FloatArray]] = {}
+        self._verdicts: dict[str, list[FloatArray]] = {}
+        self._reasons: dict[str, Counter[str]] = {}
+
+    def add(self, generations: pa.Table) -> None:
+        """Take completions whose prompts are in no other table; each has an entry of every scorer, in one order."""
+        if "scores" not in generations.column_names or not len(generations):
+            return
+        ids = combine(generations["prompt_id"])
+        known = pc.unique(ids)
+        self._prompt.append(find_in(ids, known).astype(np.int64) + self._prompts)
+        self._prompts += len(known)
+        flat = pc.list_flatten(combine(generations["scores"]))
+        names = pc.struct_field(flat, "scorer")
+        for name in pc.unique(names).to_pylist():
+            mine = flat.filter(pc.equal(names, name))
+            self._values.setdefault(name, []).append(_floats(pc.struct_field(mine, "value")))
+            self._verdicts.setdefault(name, []).append(_floats(pc.struct_field(mine, "verdict").cast(pa.float64())))
+            reasons = pc.struct_field(mine, "reason").drop_null().to_pylist()
+            self._reasons.setdefault(name, Counter()).update(reasons)
+
+    def describe(self, seed: int) -> dict[str, Any]:
+        """Return `scorers` (by name) and `scorer_agreement` of the report; empty where there is one scorer, the judge.
+
+        Args:
+            seed: of resampling (`run.seed`).
+        """
+        if not self._values:
+            return {}
+        prompt = np.concatenate(self._prompt)
+        order = np.argsort(prompt, kind="stable")
+        prompt = prompt[order]
+        values = {name: np.concatenate(parts)[order] for name, parts in self._values.items()}
+        verdicts = {name: np.concatenate(parts)[order] for name, parts in self._verdicts.items()}
+        blocks = make_blocks(self._prompts, seed)
+        left, right = (side.astype(np.int64) for side in list_comparisons(prompt, seed))
+        return {
+            "scorers": {
+                name: _describe(values[name], verdicts[name], self._reasons[name], blocks[prompt], seed)
+                for name in values
+            },
+            "scorer_agreement": [
+                {"scorer": one, "other": other}
+                | _compare(values[one], values[other], prompt, self._prompts, left, right, blocks, seed)
+                for one, other in combinations(values, 2)
+            ],
+        }
+
+
+def _describe(
+    values: FloatArray, verdicts: FloatArray, reasons: Mapping[str, int], block: IntArray, seed: int
+) -> dict[str, Any]:
+    """Return a scorer's distribution, what passed (95% interval: bootstrap over prompts), and why it was silent."""
+    known = values[~np.isnan(values)]
+    judged = ~np.isnan(verdicts)
+    passed = judged & (verdicts > 0)
+    interval = bootstrap_ratio(sum_blocks(passed, block), sum_blocks(judged, block), seed)
+    return {
+        "completions": len(values),
+        "values": len(known),
+        "mean": float(known.mean()) if len(known) else None,
+        "sd": float(known.std()) if len(known) else None,
+        "min": float(known.min()) if len(known) else None,
+        "max": float(known.max()) if len(known) else None,
+        "passed": int(passed.sum()),
+        "failed": int((judged & ~passed).sum()),
+        "pass_rate": float(passed.sum() / judged.sum()) if judged.any() else None,
+        "pass_interval": interval and list(interval),
+        "no_value": dict(sorted(reasons.items())),
+        "histogram": _count(known),
+    }
+
+
+def _compare(
+    one: FloatArray,
+    other: FloatArray,
+    prompt: IntArray,
+    prompts: int,
+    left: IntArray,
+    right: IntArray,
+    blocks: IntArray,
+    seed: int,
+) -> dict[str, Any]:
+    """Return how two scorers order the completions of a prompt.
+
+    flip_rate = P(sign(d) = -sign(d') | d ≠ 0, d' ≠ 0) for the differences d, d' of two completions by each; 0.5 is what
+    a coin gives. spearman = mean over prompts of the correlation of the ranks within the prompt, ties sharing their
+    mean rank (Spearman 1904), where both scorers tell completions apart. Intervals: 95%, bootstrap over prompts.
+    """
+    with np.errstate(invalid="ignore"):
+        d, e = one[left] - one[right], other[left] - other[right]
+        strict = (np.abs(d) >= TIE) & (np.abs(e) >= TIE)  # NaN, no value, is neither
+    flips = strict & (np.sign(d) != np.sign(e))
+    block = blocks[prompt[left]]
+    interval = bootstrap_ratio(sum_blocks(flips, block), sum_blocks(strict, block), seed)
+    rho = _rank_correlations(one, other, prompt, prompts)
+    told = ~np.isnan(rho)
+    rho_interval = bootstrap_ratio(sum_blocks(np.where(told, rho, 0.0), blocks), sum_blocks(told, blocks), seed)
+    return {
+        "comparisons": int(strict.sum()),
+        "flip_rate": float(flips.sum() / strict.sum()) if strict.any() else None,
+        "flip_interval": interval and list(interval),
+        "prompts": int(told.sum()),
+        "spearman": float(rho[told].mean()) if told.any() else None,
+        "spearman_interval": rho_interval and list(rho_interval),
+    }
+
+
+def _rank_correlations(one: FloatArray, other: FloatArray, prompt: IntArray, prompts: int) -> FloatArray:
+    """Return Spearman's rho of each prompt over the completions that both gave a value; NaN where it cannot be told."""
+    import polars as pl
+
+    both = ~np.isnan(one) & ~np.isnan(other)
+    frame = pl.DataFrame({"prompt": prompt[both], "one": one[both], "other": other[both]})
+    ranks = frame.with_columns(pl.col("one", "other").rank("average").over("prompt"))
+    found = ranks.group_by("prompt").agg(
+        rho=pl.when((pl.col("one").std() > 0) & (pl.col("other").std() > 0)).then(pl.corr("one", "other"))
+    )
+    rho = np.full(prompts, np.nan)
+    rho[found["prompt"].to_numpy()] = found["rho"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return rho
+
+
+def _count(values: FloatArray) -> dict[str, Any]:
+    """Return a histogram as the report has them: by value where there are few, else in BINS equal bins."""
+    different, counts = np.unique(values, return_counts=True)
+    if len(different) <= BINS:
+        return {f"{value:g}": int(count) for value, count in zip(different, counts, strict=True)}
+    counts, edges = np.histogram(values, BINS)
+    return {"edges": edges.tolist(), "counts": counts.tolist()}
+
+
+def _floats(column: pa.Array) -> FloatArray:
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
