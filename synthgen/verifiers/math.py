@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from synthgen.verifiers.cases import NO_REFERENCE, Case, Verdict, Verify, decide
@@ -43,12 +44,16 @@ def make(settings: Mapping[str, Any]) -> Verify:
             return read(text)
         return read(f"${text.replace('$', '').strip()}$") or read(text)
 
+    @lru_cache(maxsize=256)  # a prompt's completions are checked one after the other
+    def read_reference(reference: str) -> list[Any]:
+        marked = _GSM8K.findall(reference)
+        solved = "\n" in reference.strip() or _IN_LATEX.search(reference)
+        return read_plain(marked[-1]) if marked else read(reference) if solved else read_plain(reference)
+
     def check(case: Case) -> Verdict:
         if case.reference is None or not case.reference.strip():
             return Verdict(None, NO_REFERENCE)
-        marked = _GSM8K.findall(case.reference)
-        solved = "\n" in case.reference.strip() or _IN_LATEX.search(case.reference)
-        gold = read_plain(marked[-1]) if marked else read(case.reference) if solved else read_plain(case.reference)
+        gold = read_reference(case.reference)
         if not gold:
             return Verdict(None, "unreadable_reference", f"no answer in {case.reference[-80:]!r}")
         answer = read_answer(case.completion)

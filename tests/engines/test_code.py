@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from synthgen.config import ModelConfig, ScorerConfig
@@ -108,3 +112,34 @@ async def test_check_that_cannot_be_loaded_ends_the_run(tmp_path: Path) -> None:
     ):
         await engine.generate(make_request(check, "a"))
     await engine.close()
+
+
+def test_checks_end_with_a_replica_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import os, time\n"
+        "def check(**_):\n"
+        f"    open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+        f"    os.rename({str(tmp_path / 'pid')!r}, {str(tmp_path / 'there')!r})\n"
+        "    while True: time.sleep(60)\n"
+    )
+    script = (
+        "import asyncio\n"
+        "from tests.engines.test_code import *\n"
+        f"check = make_check('scorers.a', ScorerConfig(kind='python:{tmp_path / 'own.py'}:check')).dump()\n"
+        "engine = CodeEngine(ModelConfig(max_num_seqs=1))\n"
+        "async def main():\n"
+        "    await engine.start()\n"
+        "    await engine.generate(make_request(check, 'a', timeout_s='1000'))\n"
+        "asyncio.run(main())\n"
+    )
+    root = Path(__file__).parents[2]
+    replica = subprocess.Popen([sys.executable, "-c", script], cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    try:
+        while not (tmp_path / "there").exists():
+            assert replica.poll() is None
+        check = psutil.Process(int((tmp_path / "there").read_text()))
+    finally:
+        replica.kill()
+        replica.wait()
+    psutil.wait_procs([check], timeout=30)
+    assert not check.is_running()
