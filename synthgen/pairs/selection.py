@@ -172,8 +172,9 @@ class _Buckets:
         self._code = np.zeros(prompts, dtype=np.int8)  # index into _reasons; 0: not settled, the prompt has pairs
 
     def settle(self, prompts: BoolArray, reason: str) -> None:
-        self._reasons.append(reason)
-        self._code[prompts & (self._code == 0)] = len(self._reasons) - 1
+        if reason not in self._reasons:
+            self._reasons.append(reason)
+        self._code[prompts & (self._code == 0)] = self._reasons.index(reason)
 
     def count(self, pairs: int) -> PairCounts:
         sizes = np.bincount(self._code, minlength=len(self._reasons)).tolist()
