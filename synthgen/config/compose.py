@@ -15,6 +15,7 @@ from synthgen.config import Config
 from synthgen.config.forms import has_no_judge, settle_forms
 from synthgen.config.resources import project_path
 from synthgen.config.saved import SECRET
+from synthgen.config.suggest import suggest_keys
 from synthgen.config.typed import find_unknown, iterate_unknown, keep_texts, refuse_removals
 from synthgen.config.validate import validate_config
 from synthgen.errors import ConfigError
@@ -57,7 +58,7 @@ def compose_tree(overrides: Sequence[str], config_dir: str | None = None) -> Any
     for override in overrides:
         unknown = find_unknown(override)
         if unknown is not None and not list_options(unknown[0], config_dir) and unknown[0] != "hydra":
-            raise ConfigError(_explain_key(*unknown))
+            raise ConfigError(_explain_key(unknown[0], unknown[2]))
     overrides = settle_forms(overrides, config_dir, lambda group: list_options(group, config_dir))
     refuse_removals(overrides, lambda group: list_options(group, config_dir))
     if config_dir and not Path(config_dir).is_dir():
@@ -74,8 +75,8 @@ def compose_tree(overrides: Sequence[str], config_dir: str | None = None) -> Any
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain_error(error)) from error
     plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=False))
-    for full_key, key, owner in iterate_unknown(plain):
-        raise ConfigError(_explain_key(full_key, key, owner))
+    for full_key, _, owner in iterate_unknown(plain):
+        raise ConfigError(_explain_key(full_key, owner))
     return composed
 
 
@@ -131,21 +132,27 @@ def _default_experiment(overrides: Sequence[str]) -> list[str]:
 
 
 def _expand_model(override: str, overrides: Sequence[str]) -> list[str]:
-    """Return what `model=<name>` stands for: that model in every place of the pipeline.
+    """Return what `model=<name>` stands for: that model in every place of the pipeline; or `model@<place>=<name>`.
 
     A slash, a colon or `.gguf` marks a Hub id, a directory or a file, which the catalog's entry `hub` serves.
     """
     key, given, value = override.partition("=")
-    if key != "model" or not given:
-        return [override]
+    placed = re.fullmatch(r"(\+{0,2})model@([^=]+)", key)
     value = value.strip("'\"")
-    places = ["task.model"] if "pipeline=task" in overrides else ["generators.main.model", "judge.model"]
-    if has_no_judge(overrides):
-        places.remove("judge.model")
-    if not re.search(r"[/:]|\.gguf$", value):
+    is_hub = re.search(r"[/:]|\.gguf$", value) is not None
+    if not given or (key != "model" and not (placed and is_hub)):
+        return [override]
+    if placed:
+        sign, places = placed[1], [placed[2]]
+    else:
+        sign, places = "", ["task.model"] if "pipeline=task" in overrides else ["generators.main.model", "judge.model"]
+        if has_no_judge(overrides):
+            places.remove("judge.model")
+    if not is_hub:
         return [f"model@{place}={value}" for place in places]
     quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-    return [part for place in places for part in (f"model@{place}=hub", f'{place}.id="{quoted}"')]
+    added = "++" if sign else ""
+    return [part for place in places for part in (f"{sign}model@{place}=hub", f'{added}{place}.id="{quoted}"')]
 
 
 def _load_aspects(config: Config, config_dir: str | None) -> None:
@@ -181,7 +188,7 @@ def explain_error(error: BaseException) -> str:
     unknown = re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", text)
     full_key = re.search(r"full_key: (\S+)", text)
     if unknown:
-        return _explain_key(full_key[1] if full_key else unknown[1], unknown[1], unknown[2])
+        return _explain_key(full_key[1] if full_key else unknown[1], unknown[2])
     untyped = re.search(r"(\w+) is not a subclass of (ModelConfig|GeneratorConfig)", text)
     if untyped and full_key:
         is_new, place = untyped[2] == "GeneratorConfig", full_key[1]
@@ -217,16 +224,14 @@ def _explain_option(group: str, name: str) -> str:
     return f"{group}={name!r} is not in the catalog; {hint}" if known else f"{group}={name!r} does not exist"
 
 
-def _explain_key(full_key: str, key: str, owner: str) -> str:
+def _explain_key(full_key: str, owner: str) -> str:
     from dataclasses import fields
 
     from synthgen.config import schema
 
     known = [f.name for f in fields(getattr(schema, owner))] if hasattr(schema, owner) else []
-    near = difflib.get_close_matches(key, known, n=2, cutoff=0.5)
-    prefix = full_key.rpartition(".")[0]
-    dotted = [f"{prefix}.{name}" if prefix else name for name in near]
-    hint = f"did you mean {' or '.join(dotted)}?" if near else f"known there: {', '.join(known)}"
+    near = suggest_keys(full_key)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known there: {', '.join(known)}"
     return f"{full_key} is not a configuration key; {hint}"
 
 
