@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from synthgen.errors import ConfigError
 from synthgen.export.files import ROOT
 from synthgen.export.finished import open_dataset, open_report
 from synthgen.ledger.run_dir import PROMPTS, RunDir
+from synthgen.pairs.estimates import NO_LIMIT
 
 if TYPE_CHECKING:
     import datasets
@@ -140,9 +142,20 @@ class Run:
         prompts = prompts.filter(pc.is_in(prompts["prompt_id"], pc.unique(generations["prompt_id"])))
         if "prompts" in settings:
             raise ConfigError("pairs.prompts is not a configuration key; a run has its own")
-        own = asdict(self.config.pairs)
+        own = self._settle(asdict(self.config.pairs), settings)
         seed = self.config.run.seed if seed is None else seed
         return pair_run(generations, {**own, **settings}, seed=seed, prompts=prompts, first_unit=tables[0])
+
+    def _settle(self, own: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the run's settings of pairs with the numbers that it estimated in the place of what they came from."""
+        labels = self.report.get("labels") or {}
+        kto = labels.get("kto") or {}
+        if kto.get("high") is not None and "kto" not in settings:
+            own["kto"] |= {"high": kto["high"], "low": kto["low"]}
+        limited = own["max_flip_probability"] < NO_LIMIT and "max_flip_probability" not in settings
+        if limited and labels.get("min_margin") is not None:
+            own |= {"min_margin": labels["min_margin"], "max_flip_probability": NO_LIMIT}
+        return own
 
     @property
     def _entries(self) -> list[dict[str, Any]]:

@@ -39,12 +39,23 @@ class JudgeMode(str, Enum):
     pointwise = "pointwise"  # one completion per request
 
 
+class JudgeCanaries(str, Enum):
+    """How many prompts also get a planted test of the judge."""
+
+    auto = "auto"  # 2% of the first 5,000 rows of a source, and ever fewer of those that follow
+    none = "none"  # none
+
+
 class RetryFailed(str, Enum):
     """Which failed rows of earlier starts are asked again, beside those of a stage that failed as a whole."""
 
     auto = "auto"  # whose failure may pass (a time-out, a rate limit, a server's error), at three starts
     never = "never"  # none: what is committed stays as it is
     always = "always"  # every failed row, at every start
+
+
+AUTO_CANARIES = 0.02
+"""Share of the prompts that get a planted test where `judge.canaries=auto`."""
 
 
 @dataclass
@@ -213,13 +224,22 @@ class JudgeConfig:
     mode: JudgeMode = JudgeMode.listwise  # how completions are shown to the judge
     max_listwise: int = 8  # completions per request; more are judged in balanced groups
     max_retries: int = 2  # times to ask again after an unparsable judgement
+    correct_place: bool = True  # take out of the scores what the place adds where a completion is shown
     expected: bool = True  # score by the expected rating where log-probabilities exist (G-Eval, arXiv 2303.16634)
     constrained: bool = True  # constrain the output by a grammar where the engine can
-    canary_fraction: float = 0.005  # share of prompts that also get a planted test
+    canaries: JudgeCanaries = JudgeCanaries.auto  # how many prompts also get a planted test
+    canary_fraction: float | None = None  # share of prompts that get one, 0..1; null: `canaries` says
     temperature: float = 0.0  # 0: greedy
     max_tokens: int | None = None  # null: the exact need of the format
     thinking_budget: int | None = None  # most tokens of a thought, beside max_tokens; null: 2048 where it thinks
     aspect: dict[str, AspectConfig] = field(default_factory=dict)  # own aspects by name
+
+    @property
+    def planted_share(self) -> float:
+        """Largest share of a source's prompts that get a planted test."""
+        if self.canary_fraction is not None:
+            return self.canary_fraction
+        return AUTO_CANARIES if self.canaries is JudgeCanaries.auto else 0.0
 
 
 @dataclass
@@ -244,10 +264,12 @@ class ScorerConfig:
 
 @dataclass
 class KtoConfig:
-    """Thresholds of the KTO rows: score >= high is desirable, score <= low is not, between is left out."""
+    """Which completions are KTO rows: those that score high are desirable, those that score low are not."""
 
-    high: float = 4.0  # scores from here on are desirable
-    low: float = 2.0  # scores up to here are undesirable
+    desirable: float = 0.25  # share of the completions, the best ones, that are desirable; 0..1
+    undesirable: float = 0.25  # share, the worst ones, that are undesirable; 0..1
+    high: float | None = None  # scores from here on are desirable, whatever their share; null: `desirable` says
+    low: float | None = None  # scores up to here are undesirable; null: `undesirable` says
 
 
 @dataclass
@@ -256,6 +278,8 @@ class PairsConfig:
 
     policy: str = "best_worst"  # which completions pair (docs/pairs.md), or a package's own policy
     min_margin: float = 0.0  # pairs need score margin > 0 and >= this
+    # No pair whose label turns round with a higher probability if it is judged again (docs/trust.md); 0.5: any.
+    max_flip_probability: float = 0.5
     max_pairs_per_prompt: int = 1  # most pairs of a prompt
     max_length_ratio: float = 0.0  # longer / shorter in tokens; 0: no cap
     max_length_gap: int = 0  # longer - shorter in tokens; 0: no cap

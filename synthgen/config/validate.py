@@ -10,7 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from synthgen.config import Config, ExportColumns, ExportReasoning, JudgeMode, ModelConfig, SamplingConfig
+from synthgen.config import (
+    Config,
+    ExportColumns,
+    ExportReasoning,
+    JudgeConfig,
+    JudgeMode,
+    ModelConfig,
+    SamplingConfig,
+)
 from synthgen.config.engine_type import ENGINES
 from synthgen.config.sampling import list_sampling_problems
 from synthgen.errors import ConfigError
@@ -197,12 +205,29 @@ def _judge_problems(config: Config) -> Iterator[str]:
         yield from _at_least("judge.thinking_budget", judge.thinking_budget, 1)
     if judge.mode is JudgeMode.listwise and not 2 <= judge.max_listwise <= 16:
         yield f"judge.max_listwise={judge.max_listwise} must be from 2 to 16"
-    yield from _fraction("judge.canary_fraction", judge.canary_fraction)
+    if judge.canary_fraction is not None:
+        yield from _fraction("judge.canary_fraction", judge.canary_fraction)
+    if judge.mode is JudgeMode.pointwise and judge.orders > 1 and judge.temperature == 0:
+        yield (
+            f"judge.orders={judge.orders} asks the same {judge.orders} times: judge.mode=pointwise has no order, and "
+            "judge.temperature=0 draws nothing; set judge.orders=1"
+        )
+    yield from _scale_problems(judge)
     budget = 1 if judge.max_tokens is None else judge.max_tokens
     judging = SamplingConfig(temperature=judge.temperature, max_tokens=budget)
     yield from list_sampling_problems(
         "judge", judging, n=1, n_key="judge.n", one_by_one=judge.model.served_by.is_service
     )
+
+
+def _scale_problems(judge: JudgeConfig) -> Iterator[str]:
+    """Scores are means over aspects, which differ in nothing but the scale if the scales differ."""
+    scales = {name: (1, 5) for name in judge.aspects if name not in judge.aspect}
+    own = {name: judge.aspect[name] for name in judge.aspects if name in judge.aspect}
+    scales |= {name: (aspect.min_rating, aspect.max_rating) for name, aspect in own.items()}
+    if len(set(scales.values())) > 1:
+        shown = ", ".join(f"{name} {low} to {high}" for name, (low, high) in scales.items())
+        yield f"judge.aspects have several scales ({shown}), but a score is their mean; give them one scale"
 
 
 def _at_least(key: str, value: float, least: float) -> Iterator[str]:

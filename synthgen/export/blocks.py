@@ -12,7 +12,7 @@ from synthgen.config import Config
 from synthgen.config.stage_names import Kind, name_scores
 from synthgen.export.formats import FORMATS
 from synthgen.export.thoughts import put_inline, take_thoughts
-from synthgen.pairs import Fit, PairCounts, UnitPairs, fit_unit, list_thresholds, pair_unit
+from synthgen.pairs import Estimates, Fit, PairCounts, UnitPairs, fit_unit, list_thresholds, pair_unit
 from synthgen.records import Tables, concat_units
 
 HASH_DIGITS = 8
@@ -50,7 +50,13 @@ def group_units(tables: Iterable[Tables], made: Mapping[Kind, Sequence[str]], bl
         yield group
 
 
-def build_block(group: Sequence[Tables], made: Mapping[Kind, Sequence[str]], config: Config, fit: Fit) -> Block:
+def build_block(
+    group: Sequence[Tables],
+    made: Mapping[Kind, Sequence[str]],
+    config: Config,
+    fit: Fit,
+    estimates: Estimates | None = None,
+) -> Block:
     """Return the rows of a group of units in every config of the data set, split by prompt.
 
     Args:
@@ -58,6 +64,7 @@ def build_block(group: Sequence[Tables], made: Mapping[Kind, Sequence[str]], con
         made: names of the tables of each kind (`tables_by_kind`).
         config: of it `pairs`, `scorers`, `export`, `judge.expected` and `run.seed` matter.
         fit: what was estimated on the run's first unit (`fit_first`).
+        estimates: of the run's first part (`pair_unit`).
     """
     prompts, generations, judgements, scores = _gather(group, made, config)
     rows = pair_unit(
@@ -70,6 +77,7 @@ def build_block(group: Sequence[Tables], made: Mapping[Kind, Sequence[str]], con
         scores=scores,
         thresholds=list_thresholds(config),
         fit=fit,
+        estimates=estimates,
     )
     rows = put_inline(rows, config.export)
     tables = {}
@@ -82,10 +90,15 @@ def build_block(group: Sequence[Tables], made: Mapping[Kind, Sequence[str]], con
     return Block(tables, rows.counts)
 
 
-def fit_first(unit: Tables, made: Mapping[Kind, Sequence[str]], config: Config) -> Fit:
+def fit_first(
+    unit: Tables, made: Mapping[Kind, Sequence[str]], config: Config, estimates: Estimates | None = None
+) -> Fit:
     """Return what scores need to know beforehand; `unit`: the tables of the run's first unit."""
     prompts, generations, judgements, scores = _gather([unit], made, config)
-    return fit_unit(prompts, generations, judgements, config.pairs, use_expected=config.judge.expected, scores=scores)
+    use_expected = config.judge.expected
+    return fit_unit(
+        prompts, generations, judgements, config.pairs, use_expected=use_expected, scores=scores, estimates=estimates
+    )
 
 
 def _gather(

@@ -20,10 +20,12 @@ from synthgen.export.dataset_info import DATASET_INFO, make_dataset_info
 from synthgen.export.features import dataset_configs
 from synthgen.export.files import ROOT, ExportedFile
 from synthgen.export.formats import FORMATS, select_columns
+from synthgen.export.labels import Labels
 from synthgen.export.parts import Parts
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.storage import Storage
-from synthgen.pairs import Fit, PairCounts, needs_fit
+from synthgen.pairs import Estimates, Fit, PairCounts, estimate_first, needs_fit, take_first
+from synthgen.pairs.estimates import JUDGED
 from synthgen.records import Tables
 from synthgen.trust.scorers import ScorerStats
 
@@ -53,6 +55,7 @@ class ExportResult:
         margins: number of pairs by bin of `score_margin`; bin i starts at i × MARGIN_BIN.
         scorers: what the scorers say and how far they agree; empty where the judge is the only one.
         fit: what scores were put on one scale by.
+        labels: what is said of the labels (synthgen.export.labels).
     """
 
     counts: PairCounts
@@ -62,6 +65,7 @@ class ExportResult:
     margins: dict[int, int]
     scorers: dict[str, Any] = field(default_factory=dict)
     fit: Fit = field(default_factory=Fit)
+    labels: dict[str, Any] = field(default_factory=dict)
 
     @property
     def pairs(self) -> dict[str, Any]:
@@ -91,6 +95,7 @@ class ExportResult:
                 }
             },
             "sample_pair": self.sample_pair,
+            "labels": self.labels,
             **self.scorers,
             **({"score_fit": asdict(self.fit)} if self.fit != Fit() else {}),
         }
@@ -133,14 +138,17 @@ def export_dataset(
     sample: dict[str, Any] | None = None
     stats = ScorerStats()
     shard, shard_mib = 0, 0.0
+    labels = Labels(_estimate(read_tables, units, made, config), config)
     with Parts(storage) as parts:
-        fit = fit_first(read_tables(units[0]), made, config) if needs_fit(config.pairs, list_scorers(config)) else Fit()
-        for block in _build_blocks(read_tables, units, made, config, fit):
+        fitted = needs_fit(config.pairs, list_scorers(config))
+        fit = fit_first(read_tables(units[0]), made, config, labels.estimates) if fitted else Fit()
+        for block in _build_blocks(read_tables, units, made, config, fit, labels.estimates):
             if shard_mib >= config.export.shard_mib:
                 shard, shard_mib = shard + 1, 0.0
             shard_mib += _measure_mib(block)
             counts += block.counts
             margins.update(_count_margins(block.tables))
+            labels.count(block.tables)
             for (name, _), table in block.tables.items():
                 if name == "generations":
                     stats.add(table)
@@ -152,7 +160,8 @@ def export_dataset(
             parts.add(shard, tables)
             del block, pairs, tables  # or two would be in memory while the next one is awaited
         files = parts.write(("default", "kto", "generations", *FORMATS))
-    result = ExportResult(counts, files, schemas, sample, dict(margins), stats.describe(config.run.seed), fit)
+    scorers = stats.describe(config.run.seed)
+    result = ExportResult(counts, files, schemas, sample, dict(margins), scorers, fit, labels.report())
     if "sharegpt" in config.export.formats:
         storage.replace(f"{ROOT}/{DATASET_INFO}", make_dataset_info(result.dataset))
     elif storage.exists(f"{ROOT}/{DATASET_INFO}"):
@@ -166,6 +175,7 @@ def _build_blocks(
     made: Mapping[Kind, Sequence[str]],
     config: Config,
     fit: Fit,
+    estimates: Estimates,
 ) -> Iterator[Block]:
     """Yield the blocks in order; BUILDERS at a time are made in threads, since Arrow works outside of Python's lock."""
     waiting: deque[Future[Block]] = deque()
@@ -174,10 +184,27 @@ def _build_blocks(
         for group in group_units(read_ahead(read_tables, units), made, block_mib):
             if len(waiting) == BUILDERS:
                 yield waiting.popleft().result()
-            waiting.append(builders.submit(build_block, group, made, config, fit))
+            waiting.append(builders.submit(build_block, group, made, config, fit, estimates))
             del group
         while waiting:
             yield waiting.popleft().result()
+
+
+def _estimate(
+    read_tables: Callable[[int], Tables], units: Sequence[int], made: Mapping[Kind, Sequence[str]], config: Config
+) -> Estimates:
+    """Return what is estimated before any row is made, on the first part of the run."""
+    names = made.get("judgements", ())
+
+    def read() -> Iterator[Tables]:
+        for unit in units if names else ():
+            tables = read_tables(unit)
+            judged = {name: tables[name].select(JUDGED) for name in names}
+            yield {"prompts": tables["prompts"].select(["prompt_id"]), **judged}
+
+    first, _ = take_first(read())
+    judge = config.judge
+    return estimate_first(first, names, use_expected=judge.expected, correct_place=judge.correct_place)
 
 
 def _measure_mib(block: Block) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from synthgen.config import JudgeConfig
 from synthgen.judge.aspects import Aspect
 from synthgen.judge.expected import score_row
 from synthgen.records import canonical_json, stable_hash
@@ -53,9 +54,20 @@ class Canary:
         return f"canary:{self.kind}"
 
 
-def has_canary(fraction: float, run_seed: int, prompt_id: str) -> bool:
-    """Whether a prompt gets a canary: a fixed choice of the share `fraction` of all prompts."""
-    return fraction > 0 and stable_hash(run_seed, "canary", prompt_id) < fraction * 2**64
+AUTO_ROWS = 5_000
+"""Rows of a source up to which `judge.canaries=auto` plants its full share: some 100, 20 of each kind."""
+
+
+def has_canary(config: JudgeConfig, run_seed: int, prompt_id: str, source_row: int) -> bool:
+    """Whether a prompt gets a canary: a fixed choice of the share that is planted where it stands in its source.
+
+    With `judge.canaries=auto` that share is inverse to the row from AUTO_ROWS on, so that the number grows as a
+    logarithm does: what it can tell is told by then.
+    """
+    share = config.planted_share
+    if config.canary_fraction is None:
+        share *= min(1.0, AUTO_ROWS / (source_row + 1))
+    return share > 0 and stable_hash(run_seed, "canary", prompt_id) < share * 2**64
 
 
 def plant_canary(

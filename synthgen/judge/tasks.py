@@ -52,6 +52,7 @@ def plan_tasks(
     aspects: Sequence[Aspect],
     config: JudgeConfig,
     run_seed: int,
+    source_rows: Sequence[int] = (),
 ) -> Iterator[JudgeTask]:
     """Yield a unit's tasks by prompt, then aspect, repetition and group; a canary follows the groups of repetition 0.
 
@@ -60,12 +61,13 @@ def plan_tasks(
 
     Args:
         completions: prompt_id → {completion_id: text} of the completions that can be shown, in canonical order.
+        source_rows: of the prompts, aligned; empty: they are the first of their source.
     """
     for row, prompt_id in enumerate(prompt_ids):
         shown = completions.get(prompt_id, {})
         ids, texts = list(shown), list(shown.values())
         planted_aspect = None
-        if shown and has_canary(config.canary_fraction, run_seed, prompt_id):
+        if shown and has_canary(config, run_seed, prompt_id, source_rows[row] if source_rows else 0):
             planted_aspect = aspects[stable_hash(run_seed, "canary-aspect", prompt_id) % len(aspects)]
         for aspect in aspects:
             for repetition in range(config.orders):

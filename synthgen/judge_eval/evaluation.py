@@ -14,7 +14,7 @@ from synthgen.judge_eval.labelled import LabelledSet
 from synthgen.judge_eval.tables import GENERATOR, to_unit_tables
 from synthgen.pairs.index import FloatArray
 from synthgen.trust.comparisons import TIE
-from synthgen.trust.intervals import bootstrap_ratio
+from synthgen.trust.intervals import share_interval
 from synthgen.trust.observations import nanmean
 from synthgen.trust.position import measure_position
 from synthgen.trust.reduction import observe
@@ -32,7 +32,7 @@ def evaluate(
         `all` and `subsets` by name, each with
         `pairs`, and `judged`: those with at least one verdict;
         `accuracy`: mean over judged pairs of their verdicts, right 1, tie 0.5, wrong 0 (0.5 is chance), and
-        `accuracy_interval`: 95%, bootstrap over pairs;
+        `accuracy_interval`: 95%, Wilson;
         `consistent_accuracy`: share of all pairs for which the verdicts of all orders are right (LLMBar's and
         JudgeBench's rule; 0.25 is chance, a failed judgement counts against it); None with fewer than two orders;
         `agreement_between_orders`: share of the pairs with two verdicts or more for which all are the same;
@@ -98,7 +98,7 @@ def _score_verdicts(verdict: FloatArray, seed: int) -> Mapping[str, Any]:
 
 
 def _interval(per_pair: FloatArray, seed: int) -> list[float] | None:
-    interval = bootstrap_ratio(per_pair, np.ones(len(per_pair)), seed)
+    interval = share_interval(per_pair, np.ones(len(per_pair)))
     return interval and list(interval)
 
 

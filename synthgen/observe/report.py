@@ -161,7 +161,8 @@ def _git_commit() -> str | None:
 
 
 def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> Any:
-    """Return what is printed at the end of a run: paths, the table of rows and tokens, histogram, one sample pair."""
+    """Return what is printed at the end of a run: what was found of the judge, the pairs, the table of rows and tokens,
+    histogram, one sample pair, paths, and the next command."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -195,8 +196,38 @@ def summarise(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> An
     for name, path in paths:
         files.add_row(name, Text(path, style="bold"))
     drawn: list[Any] = [bars, Text()] if ratings else []
+    found = [Text(printable(text), style="yellow" if warns else "") for text, warns in describe_findings(report)]
     warnings = [Text(f"warning: {text}\n", style="yellow") for text in list_warnings(report)]
-    return Group(rows, Text(), *drawn, *_sample(report.get("sample_pair")), *warnings, files)
+    following = name_next_command(report)
+    after = [Text(), Text("next: ", end="").append(following, style="bold")] if following else []
+    return Group(*found, Text(), rows, Text(), *drawn, *_sample(report.get("sample_pair")), *warnings, files, *after)
+
+
+def describe_findings(report: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """Return what a run found, the judge first, then the pairs: sentences, and whether each is a warning."""
+    from synthgen.trust import find_verdict
+
+    found: list[tuple[str, bool]] = []
+    trust, pairs, labels = report.get("trust"), report["pairs"], report.get("labels") or {}
+    if trust:
+        found.append((find_verdict(trust), bool(trust["warnings"])))
+    if pairs and pairs["made"]:
+        text = f"{pairs['made']:,} pairs of {pairs['prompts']:,} prompts"
+        share = labels.get("turn_round_share")
+        if share is not None:
+            text += f"; about {share:.0%} of them would turn round if they were judged again"
+        found.append((text, False))
+    return found
+
+
+def name_next_command(report: Mapping[str, Any]) -> str | None:
+    """Return the command that a user would type next: to read the report where it warns, else to see what is sent."""
+    run_dir, pairs, trust = report.get("run_dir"), report["pairs"], report.get("trust")
+    if not run_dir:
+        return None
+    if trust and (trust["warnings"] or not (pairs and pairs["made"])):
+        return f"synthgen report run_dir={run_dir}"
+    return f"synthgen publish run_dir={run_dir} publish.dry_run=true publish.repo_id=org/name"
 
 
 def describe_scorer(scorer: Mapping[str, Any]) -> str:
@@ -212,14 +243,22 @@ def describe_scorer(scorer: Mapping[str, Any]) -> str:
 
 def list_warnings(report: Mapping[str, Any]) -> list[str]:
     """Return what a user must know of a run that ended well all the same."""
-    from synthgen.trust import find_noise
-
-    pairs = report["pairs"]
+    pairs, labels = report["pairs"], report.get("labels") or {}
     found = []
     if pairs and not pairs["made"]:
         found.append(f"no pair was made: {describe_losses(pairs)}; `publish` refuses this data set")
-    noise = find_noise(report["trust"]) if report.get("trust") else None
-    return [*found, *([noise] if noise else [])]
+    kto = labels.get("kto") or {}
+    empty = [side for side in ("desirable", "undesirable") if kto and not kto[side]]
+    if empty and pairs and pairs["made"]:
+        found.append(
+            f"the config kto has no {' and no '.join(empty)} row (from {_show(kto['high'])} up, to {_show(kto['low'])} "
+            "down); set pairs.kto.desirable and pairs.kto.undesirable, or pairs.kto.high and pairs.kto.low"
+        )
+    return [*found, *labels.get("unused", [])]
+
+
+def _show(score: float | None) -> str:
+    return "nowhere" if score is None else f"{score:.2f}"
 
 
 def describe_failures(failures: Mapping[str, int], stage: str, directory: str, most: int = 4) -> str:

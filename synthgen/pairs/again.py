@@ -6,6 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config import PairsConfig
+from synthgen.config.stage_names import JUDGE
+from synthgen.errors import ConfigError
+from synthgen.pairs.estimates import NO_LIMIT, settle
 from synthgen.pairs.index import index_completions
 from synthgen.pairs.pairing import UnitPairs, pair_scored, sort_generations
 from synthgen.pairs.scorers import Fit, fit_scores, needs_fit, read_scores
@@ -39,6 +42,11 @@ def pair_generations(
     missing = [name for name in SCORED_GENERATIONS_SCHEMA.names if name not in generations.column_names]
     if missing:
         raise ValueError(f"generations lacks the column {missing[0]}; give the data set's config generations")
+    if config.max_flip_probability < NO_LIMIT:
+        raise ConfigError(
+            f"pairs.max_flip_probability={config.max_flip_probability} is estimated over a run's judgements, which a "
+            "table of completions does not hold whole; give pairs.min_margin, as the run's report has it"
+        )
     scored = read_scores(generations)
     scorers = list(scored.values)
     check_pairs(config, pc.unique(generations["generator"]).to_pylist(), scorers)
@@ -52,6 +60,7 @@ def pair_generations(
         fit = _fit(part, config)
     else:
         fit = _fit(generations, config) if needs_fit(config, scorers) else Fit()
+    config = settle(config, scored.values.get(JUDGE), None)
     return pair_scored(prompts, generations, index, scored, config, run_seed, fit)
 
 

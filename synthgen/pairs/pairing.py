@@ -13,7 +13,9 @@ from synthgen.config import PairsConfig
 from synthgen.config.stage_names import JUDGE
 from synthgen.pairs.counts import PairCounts
 from synthgen.pairs.eligibility import add_gate, find_faults, find_whole
+from synthgen.pairs.estimates import Estimates, settle
 from synthgen.pairs.index import BoolArray, CompletionIndex, FloatArray, IntArray, combine, index_completions
+from synthgen.pairs.place import take_out_place
 from synthgen.pairs.ratings import drop_canaries, flatten_ratings
 from synthgen.pairs.scorers import (
     FAIL,
@@ -60,6 +62,7 @@ def pair_unit(
     scores: Mapping[str, pa.Table] | None = None,
     thresholds: Mapping[str, float] | None = None,
     fit: Fit | None = None,
+    estimates: Estimates | None = None,
 ) -> UnitPairs:
     """Return the rows that these prompts give to the data set; the same whatever the order of the rows passed in.
 
@@ -73,14 +76,16 @@ def pair_unit(
         run_seed: `run.seed`; breaks ties and draws at random.
         scores: SCORER_SCHEMA by scorer, of those beside the judge. thresholds: from which value on they pass.
         fit: what was estimated on the run's first unit (`fit_unit`).
+        estimates: of the run's first part; None: places add nothing, KTO cuts by these prompts, no margin is raised.
 
     Raises:
         ValueError: the tables do not belong together.
     """
     prompts = prompts.sort_by("prompt_id")
     generations, index, scored = _gather(
-        prompts, generations, judgements, scores or {}, thresholds or {}, use_expected=use_expected
+        prompts, generations, judgements, scores or {}, thresholds or {}, estimates, use_expected=use_expected
     )
+    config = settle(config, scored.values.get(JUDGE), estimates)
     return pair_scored(prompts, generations, index, scored, config, run_seed, fit or Fit())
 
 
@@ -92,10 +97,11 @@ def fit_unit(
     *,
     use_expected: bool,
     scores: Mapping[str, pa.Table],
+    estimates: Estimates | None = None,
 ) -> Fit:
     """Return what scores need to know beforehand, of a run's first unit. See `pair_unit` for the arguments."""
     generations, index, scored = _gather(
-        prompts, generations, judgements, scores, dict.fromkeys(scores, 0.0), use_expected=use_expected
+        prompts, generations, judgements, scores, dict.fromkeys(scores, 0.0), estimates, use_expected=use_expected
     )
     return fit_scores(scored, config, list(scored.values), index, _count_tokens(generations))
 
@@ -106,6 +112,7 @@ def _gather(
     judgements: pa.Table | None,
     scores: Mapping[str, pa.Table],
     thresholds: Mapping[str, float],
+    estimates: Estimates | None,
     *,
     use_expected: bool,
 ) -> tuple[pa.Table, CompletionIndex, Scored]:
@@ -116,6 +123,8 @@ def _gather(
     if judgements is not None:
         judgements = drop_canaries(judgements)
         ratings = flatten_ratings(index, judgements)
+        if estimates is not None and estimates.place is not None:
+            ratings = take_out_place(ratings, estimates.place)
         judged = average_aspects(average_repetitions(ratings, len(generations), use_expected))
     scored = gather_scores(index, judged, scores, thresholds)
     return build_generations(prompts, generations, index.prompt, judgements, ratings, scored.table), index, scored
@@ -136,6 +145,7 @@ def pair_scored(
         prompts: PROMPTS_SCHEMA, by prompt_id.
         generations: SCORED_GENERATIONS_SCHEMA, in the order of `sort_generations`.
         index: of `generations`, with the prompts as numbered in `prompts`. scored: what all scorers gave them.
+        config: what `settle` returned.
         fit: what was estimated beforehand.
     """
     weights = resolve_weights(config, list(scored.values))

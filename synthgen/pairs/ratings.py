@@ -24,10 +24,12 @@ class Ratings:
         rating: the drawn integer, NaN where the judge gave no valid one.
         expected: Σ k·p(k), NaN without log-probabilities.
         slot: 0-based place where the completion was shown.
+        size: how many completions were shown together.
         rationale: what the judge wrote beside the rating, null where nothing.
         aspect: code into `aspects`.
         repetition: 0 … judge.orders - 1.
         aspects: names of the aspects, sorted.
+        place: what the place adds to the rating, in points (synthgen.pairs.place); None: nothing is taken off.
     """
 
     judgement: IntArray
@@ -35,20 +37,24 @@ class Ratings:
     rating: FloatArray
     expected: FloatArray
     slot: IntArray
+    size: IntArray
     rationale: pa.Array
     aspect: IntArray
     repetition: IntArray
     aspects: list[str]
+    place: FloatArray | None = None
 
     def values(self, use_expected: bool) -> FloatArray:
         """Return what each rating counts in a score: the expected rating where it exists, else the drawn one.
 
-        NaN where the judge gave no valid rating. With `use_expected=False` the drawn rating always.
+        What the place adds is taken off. NaN where the judge gave no valid rating. With `use_expected=False` the drawn
+        rating always.
         """
-        if not use_expected:
-            return self.rating
-        expected = np.where(np.isnan(self.expected), self.rating, self.expected)
-        return np.where(np.isnan(self.rating), np.nan, expected)
+        values = self.rating
+        if use_expected:
+            expected = np.where(np.isnan(self.expected), self.rating, self.expected)
+            values = np.where(np.isnan(self.rating), np.nan, expected)
+        return values if self.place is None else values - self.place
 
 
 def flatten_ratings(index: CompletionIndex, judgements: pa.Table) -> Ratings:
@@ -73,6 +79,7 @@ def flatten_ratings(index: CompletionIndex, judgements: pa.Table) -> Ratings:
     known = completion >= 0
     aspects, aspect = _encode_sorted(judgements["aspect"])
     keep = None if known.all() else pa.array(np.flatnonzero(known))
+    size = np.bincount(row, minlength=len(ids))[row][known]
     row, completion = row[known], completion[known]
     columns = columns if keep is None else {name: column.take(keep) for name, column in columns.items()}
     return Ratings(
@@ -81,6 +88,7 @@ def flatten_ratings(index: CompletionIndex, judgements: pa.Table) -> Ratings:
         rating=_floats(columns["ratings"]),
         expected=_floats(columns["expected"]),
         slot=columns["slots"].to_numpy(zero_copy_only=False),
+        size=size,
         rationale=columns["rationales"],
         aspect=aspect[row],
         repetition=judgements["repetition"].to_numpy()[row],

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
-from synthgen.config import PairsConfig
+from synthgen.config import KtoConfig, PairsConfig
+from synthgen.config.stage_names import JUDGE
 from synthgen.errors import ConfigError
 from synthgen.pairs.policies import BY_GENERATOR, ON_POLICY, find_policy
 from synthgen.pairs.scorers import resolve_weights
@@ -31,8 +32,16 @@ def check_pairs(config: PairsConfig, generators: Collection[str], scorers: Seque
         raise ConfigError(
             f"pairs.max_similarity={config.max_similarity} must lie in 0..1; use 1 to leave out identical texts only"
         )
-    if config.kto.low >= config.kto.high:
-        raise ConfigError(f"pairs.kto.low={config.kto.low} must lie below pairs.kto.high={config.kto.high}")
+    if not 0 < config.max_flip_probability <= 0.5:
+        raise ConfigError(
+            f"pairs.max_flip_probability={config.max_flip_probability} must be above 0 and at most 0.5 (no limit)"
+        )
+    if config.max_flip_probability < 0.5 and list(resolve_weights(config, scorers)) != [JUDGE]:
+        raise ConfigError(
+            f"pairs.max_flip_probability={config.max_flip_probability} is that of the judge's labels, and pairs are "
+            "made by other scores; leave it out, or set pairs.score=judge"
+        )
+    _check_kto(config.kto)
     names = ", ".join(sorted(generators))
     if config.policy == ON_POLICY and config.generator not in generators:
         raise ConfigError(
@@ -92,3 +101,16 @@ def _check_scores(config: PairsConfig, scorers: Sequence[str]) -> None:
     for key in ("length_control", "min_margin"):
         if getattr(config, key):
             raise ConfigError(f"pairs.{key}={getattr(config, key)} needs scores, and nothing scores; leave it out")
+
+
+def _check_kto(kto: KtoConfig) -> None:
+    if kto.low is not None and kto.high is not None and kto.low >= kto.high:
+        raise ConfigError(f"pairs.kto.low={kto.low} must lie below pairs.kto.high={kto.high}")
+    for name, share in (("desirable", kto.desirable), ("undesirable", kto.undesirable)):
+        if not 0 <= share <= 1:
+            raise ConfigError(f"pairs.kto.{name}={share} must be from 0 to 1: a share of the completions")
+    if kto.high is None and kto.low is None and kto.desirable + kto.undesirable > 1:
+        raise ConfigError(
+            f"pairs.kto.desirable={kto.desirable} and pairs.kto.undesirable={kto.undesirable} are more than all "
+            "completions; together they may be 1 at most"
+        )

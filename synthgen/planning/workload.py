@@ -215,7 +215,7 @@ def _judge_work(
         units_total=entry.units_total or _count_units(config, entry),
         units_done=entry.units_done,
         prompts=prompts,
-        requests=prompts * len(judge.aspects) * judge.orders * groups * (1 + judge.canary_fraction),
+        requests=prompts * len(judge.aspects) * judge.orders * groups * (1 + judge.planted_share),
         completions=1,
         input_tokens=entry.input_tokens or JUDGE_TEMPLATE_TOKENS + prompt + written / groups,
         output_tokens=max(1.0, min(most, output)),

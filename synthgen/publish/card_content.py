@@ -121,6 +121,7 @@ def _made(report: Mapping[str, Any], config: Config) -> list[tuple[str, str]]:
         judge.mode.value,
         *(["texts shown before the rubric"] if judge.layout is JudgeLayout.texts_first else []),
         f"each set in {judge.orders} order{'s' if judge.orders > 1 else ''}",
+        *(["what the place adds taken out of the scores"] if judge.correct_place else []),
         "scored by the expected rating where log-probabilities exist" if judge.expected else "scored by the rating",
         "output constrained where the engine can" if judge.constrained else "output free",
     ]
@@ -142,7 +143,7 @@ def _made(report: Mapping[str, Any], config: Config) -> list[tuple[str, str]]:
         ("scorers", "; ".join(f"{name}: {_scorer(one)}" for name, one in config.scorers.items())),
         ("score", _score(config)),
         ("pair policy", ", ".join(policy)),
-        ("KTO labels", _kto(config)),
+        ("KTO labels", _kto(report, config)),
         ("test split", f"{config.export.test_fraction:g} of the prompts, by prompt hash"),
         ("seed", str(config.run.seed)),
         ("versions", ", ".join(versions)),
@@ -172,13 +173,16 @@ def _score(config: Config) -> str:
     return (terms if len(weights) > 1 else "".join(weights)) + scaled + length
 
 
-def _kto(config: Config) -> str:
+def _kto(report: Mapping[str, Any], config: Config) -> str:
     weights = resolve_weights(config.pairs, list_scorers(config))
     if not weights:
         return ""
     if "judge" in weights:
-        kto = config.pairs.kto
-        return f"score >= {kto.high:g} desirable, score <= {kto.low:g} not"
+        kto, used = config.pairs.kto, (report.get("labels") or {}).get("kto") or {}
+        high, low = used.get("high", kto.high), used.get("low", kto.low)
+        if high is None or low is None:
+            return f"the best {kto.desirable:.0%} desirable, the worst {kto.undesirable:.0%} not"
+        return f"score >= {high:g} desirable, score <= {low:g} not"
     return f"what passes {_join(list(weights))} desirable, what fails not"
 
 

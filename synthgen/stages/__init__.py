@@ -4,4 +4,4 @@ Knows nothing of Ray and of files. `base.LLMStage` says what a stage is.
 """
 
 PUBLIC = ("base", "generate", "judge", "scorers", "task")
-IMPORTS = ("config", "verifiers", "tasks", "judge", "trust")
+IMPORTS = ("config", "verifiers", "tasks", "judge", "pairs", "trust")

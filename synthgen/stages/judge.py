@@ -11,7 +11,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config import JUDGE_THINKING_BUDGET, JudgeConfig, JudgeLayout, JudgeMode, ModelConfig
+from synthgen.config import JUDGE_THINKING_BUDGET, JudgeCanaries, JudgeConfig, JudgeLayout, JudgeMode, ModelConfig
 from synthgen.config.stage_names import JUDGE, Kind, name_generations
 from synthgen.errors import ConfigError
 from synthgen.judge.aspects import resolve_aspect
@@ -24,6 +24,7 @@ from synthgen.judge.order import apply_order
 from synthgen.judge.render import neutralise, render_instruction
 from synthgen.judge.rows import make_row
 from synthgen.judge.tasks import JudgeTask, plan_tasks
+from synthgen.pairs import estimate_first, take_first
 from synthgen.records import (
     JUDGEMENTS_SCHEMA,
     WHOLE_FINISH_REASONS,
@@ -113,7 +114,7 @@ class JudgeStage:
             "max_listwise": config.max_listwise,
             "max_retries": config.max_retries,
             "constrained": config.constrained,
-            "canary_fraction": config.canary_fraction,
+            "canary_fraction": _fingerprint_canaries(config),
             "temperature": config.temperature,
             "max_tokens": config.max_tokens,
             "generators": list(self.generators),
@@ -202,8 +203,17 @@ class JudgeStage:
 
         ratings: Counter[int] = Counter()
 
+        def shorten() -> Iterator[Tables]:
+            for tables in units:  # the first of them are kept in memory together: without their texts
+                yield {name: _drop_texts(table) for name, table in tables.items() if name in (self.name, *self.inputs)}
+
+        first, all_units = take_first(shorten())
+        estimates = estimate_first(
+            first, (self.name,), use_expected=self.config.expected, correct_place=self.config.correct_place
+        )
+
         def read() -> Iterator[tuple[pa.Table, pa.Table]]:
-            for tables in units:
+            for tables in all_units:
                 judged = tables[self.name]
                 real = judged.filter(pc.is_null(judged["canary"]))
                 ratings.update(r for r in pc.list_flatten(real["ratings"]).to_pylist() if r is not None)
@@ -216,6 +226,8 @@ class JudgeStage:
             seed=self.run_seed,
             judge_model=self.model.id,
             generator_models={generator: upstream[name].model.id for generator, name in answering},
+            scale=float(self.aspects[0].max_rating - self.aspects[0].min_rating),
+            estimates=estimates,
         )
         return {"trust": trust, "histograms": {"ratings": {str(rating): ratings[rating] for rating in sorted(ratings)}}}
 
@@ -230,7 +242,8 @@ class JudgeStage:
                 whole = finish is None or finish in WHOLE_FINISH_REASONS
                 if error is None and text is not None and whole:  # an empty text is an answer too, and is rated
                     completions.setdefault(prompt_id, {})[completion_id] = text
-        return list(plan_tasks(prompt_ids, completions, self.aspects, self.config, self.run_seed))
+        source_rows = cast(list[int], tables["prompts"]["source_row"].to_pylist())
+        return list(plan_tasks(prompt_ids, completions, self.aspects, self.config, self.run_seed, source_rows))
 
     def _make_request(self, task: JudgeTask, instruction: str, texts: Sequence[str]) -> Request:
         config = self.config
@@ -272,3 +285,19 @@ class JudgeStage:
             return self.config.max_tokens
         enforced = self.config.constrained and not self.model.served_by.is_service
         return form.max_tokens if enforced else max(form.max_tokens, UNENFORCED_MAX_TOKENS)
+
+
+def _fingerprint_canaries(config: JudgeConfig) -> float:
+    """Return what stands for the planted tests: `auto` as the share that was the default before there was a choice.
+
+    They stand beside the judgements and change none, so that units of before hold, with fewer tests.
+    """
+    if config.canary_fraction is None and config.canaries is JudgeCanaries.auto:
+        return 0.005
+    return config.planted_share
+
+
+def _drop_texts(table: pa.Table) -> pa.Table:
+    return table.drop_columns(
+        [name for name in ("text", "messages", "raw_text", "reasoning") if name in table.column_names]
+    )

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-Verdict = Literal["fine", "warning", "unknown"]
+from synthgen.trust.families import find_family
+from synthgen.trust.finding import DEFAULT_SCALE, MIN_PROMPTS, Finding, Verdict, percent
+from synthgen.trust.intervals import wilson_interval
+from synthgen.trust.noise_findings import check_labels, check_noise
+from synthgen.trust.place_findings import check_position
 
 MIN_VALID_SHARE = 0.99
 MAX_COMMONEST_SHARE = 0.8
 MAX_SCORE_TIE_RATE = 0.4
-MIN_POSITION_EFFECT = 0.05  # rating points; a smaller one is found in large runs, and changes nothing
 MAX_FLIP_RATE = 0.25
+MIN_FLIP_COMPARISONS = 30
 MIN_ALPHA = 0.667  # Krippendorff's lowest for tentative conclusions
 CHANCE_ALPHA = 0.1
-MIN_RELIABILITY = 0.5  # below, noise has the larger share of the differences between scores
-MIN_LENGTH_EFFECT = 0.1  # rating points per doubling of the length
+MIN_LENGTH_SHARE = 0.025  # of the scale per doubling of the length, 0.1 of 1 to 5
 MAX_ASPECT_CORRELATION = 0.95
 MIN_CANARY_SHARE = 0.8
 MIN_CANARIES = 5  # fewer tell nothing
-NOISE = "this judge's scores are mostly noise"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check says: `text` is one plain sentence. `unknown`: the run holds nothing to tell it by."""
-
-    check: str
-    verdict: Verdict
-    text: str
 
 
 def list_findings(report: Mapping[str, Any]) -> list[Finding]:
@@ -43,7 +35,25 @@ def list_findings(report: Mapping[str, Any]) -> list[Finding]:
 
 def find_noise(report: Mapping[str, Any]) -> str | None:
     """Return the sentence that says that the scores are mostly noise, None where they are not or it cannot be told."""
-    return next((finding.text for finding in _check_noise(report) if finding.verdict == "warning"), None)
+    return next((finding.text for finding in check_noise(report) if finding.verdict == "warning"), None)
+
+
+def find_verdict(report: Mapping[str, Any]) -> str:
+    """Return in one sentence how far the judge can be trusted: what comes first in the report and at a run's end."""
+    if (noise := find_noise(report)) is not None:
+        return noise
+    findings = list_findings(report)
+    warnings = [finding for finding in findings if finding.verdict == "warning"]
+    noise_known = any(finding.check == "noise" for finding in findings)
+    if report["validity"] is None:
+        return "nothing was judged"
+    if warnings:
+        more = f" ({len(warnings) - 1} more in the report)" if len(warnings) > 1 else ""
+        return f"look at this judge before you train: {warnings[0].text}{more}"
+    if not noise_known:
+        return "nothing speaks against this judge, but too little was judged twice to tell how much of it is noise"
+    share = next(finding.text for finding in findings if finding.check == "noise")
+    return f"nothing speaks against this judge. {share}"
 
 
 def _check_validity(report: Mapping[str, Any]) -> Iterator[Finding]:
@@ -53,13 +63,13 @@ def _check_validity(report: Mapping[str, Any]) -> Iterator[Finding]:
         return
     share, total = validity["valid_share"], validity["judgements"]
     verdict: Verdict = "fine" if share >= MIN_VALID_SHARE else "warning"
-    yield Finding("validity", verdict, f"{_percent(share)} of {total:,} judgements could be read in full.")
+    yield Finding("validity", verdict, f"{percent(share)} of {total:,} judgements could be read in full.")
 
 
 def _check_scale(report: Mapping[str, Any]) -> Iterator[Finding]:
     for aspect, spread in report["ratings"].items():
         commonest, share = spread["commonest"], spread["commonest_share"]
-        uses = f"{_percent(share)} of the ratings are {commonest} (entropy {spread['entropy_bits']:.2f} bits)"
+        uses = f"{percent(share)} of the ratings are {commonest} (entropy {spread['entropy_bits']:.2f} bits)"
         if share > MAX_COMMONEST_SHARE:
             yield Finding("scale", "warning", f"{aspect}: the judge hardly tells completions apart: {uses}.")
         else:
@@ -71,34 +81,12 @@ def _check_ties(report: Mapping[str, Any]) -> Iterator[Finding]:
     if ties is None:
         yield Finding("ties", "unknown", "No prompt has two rated completions.")
         return
-    text = f"{_percent(ties['score_tie_rate'])} of the pairs of completions tie by score"
+    text = f"{percent(ties['score_tie_rate'])} of the pairs of completions tie by score"
     if ties["broken_share"] is not None:
         text += (
-            f"; expected ratings break {_percent(ties['broken_share'])} of the {ties['rating_ties']:,} ties by rating"
+            f"; expected ratings break {percent(ties['broken_share'])} of the {ties['rating_ties']:,} ties by rating"
         )
     yield Finding("ties", "fine" if ties["score_tie_rate"] <= MAX_SCORE_TIE_RATE else "warning", f"{text}.")
-
-
-def _check_position(report: Mapping[str, Any]) -> Iterator[Finding]:
-    known = [slot for slot in report["position"] or [] if slot["interval"] is not None]
-    if not known:
-        yield Finding("position", "unknown", "Completions were shown one at a time: there is no position to prefer.")
-        return
-    biased = [s for s in known if not _holds(s["interval"], 0) and abs(s["effect"]) >= MIN_POSITION_EFFECT]
-    mend = "judge.orders=2 averages this out" if report["order_flips"] is None else "averaging over orders takes it out"
-    for slot in biased:
-        low, high = slot["interval"]
-        yield Finding(
-            "position",
-            "warning",
-            f"The judge rates what it is shown in place {slot['slot']} by {slot['effect']:+.2f} points "
-            f"({low:+.2f} to {high:+.2f}) for the place alone; {mend}.",
-        )
-    if not biased:
-        largest = max(known, key=lambda slot: abs(slot["effect"]))
-        yield Finding(
-            "position", "fine", f"No place is preferred: the largest effect is {largest['effect']:+.2f} points."
-        )
 
 
 def _check_order(report: Mapping[str, Any]) -> Iterator[Finding]:
@@ -106,8 +94,10 @@ def _check_order(report: Mapping[str, Any]) -> Iterator[Finding]:
     if flips is None or flips["flip_rate"] is None:
         yield Finding("order", "unknown", "Nothing was judged in two orders; judge.orders=2 would tell.")
         return
-    text = f"In another order {_percent(flips['flip_rate'])} of the preferences turn round"
-    if flips["interval"] is not None and flips["interval"][1] >= 0.5:
+    text = f"In another order {percent(flips['flip_rate'])} of the preferences turn round"
+    if flips["decided_in_both"] < MIN_FLIP_COMPARISONS:
+        yield Finding("order", "unknown", f"{text}, of {flips['decided_in_both']}: too few to tell.")
+    elif flips["flip_rate"] > MAX_FLIP_RATE and flips["interval"] is not None and flips["interval"][1] >= 0.5:
         yield Finding("order", "warning", f"{text}: no better than a coin.")
     elif flips["flip_rate"] > MAX_FLIP_RATE:
         yield Finding("order", "warning", f"{text}: many hang on the order alone.")
@@ -130,36 +120,22 @@ def _check_agreement(report: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("agreement", "fine", f"{text}: the judge agrees with itself.")
 
 
-def _check_noise(report: Mapping[str, Any]) -> Iterator[Finding]:
-    noise = report.get("noise")  # reports of earlier versions lack it
-    if noise is None:
-        return
-    low, high = noise["interval"]
-    share = f"{_percent(noise['reliability'])} ({_percent(low)} to {_percent(high)})"
-    if high >= MIN_RELIABILITY:
-        text = f"Of the differences between the scores of a prompt's completions {share} are not noise."
-        yield Finding("noise", "fine", text)
-        return
-    flips = (report["order_flips"] or {}).get("flip_rate")
-    turned = f"asked again in another order, it turns {_percent(flips)} of its preferences round, and " if flips else ""
-    yield Finding(
-        "noise",
-        "warning",
-        f"{NOISE}: {turned}of the differences between the scores of a prompt's completions only {share} come back. "
-        "Pairs made from them are close to drawn by lot: take a stronger judge.",
-    )
-
-
 def _check_length(report: Mapping[str, Any]) -> Iterator[Finding]:
     length = report["length"]
     if length is None or length["slope_interval"] is None:
         yield Finding("length", "unknown", "No prompt has scored completions of two lengths.")
         return
+    prompts = length.get("prompts", report["prompts"])
+    if prompts < MIN_PROMPTS:
+        text = f"Too few prompts to tell whether what is longer scores higher: {prompts} of {MIN_PROMPTS}."
+        yield Finding("length", "unknown", text)
+        return
     per_doubling, share = length["points_per_doubling"], length["longer_chosen_share"]
+    least = MIN_LENGTH_SHARE * (report.get("scale") or DEFAULT_SCALE)
     text = f"A completion twice as long scores {per_doubling:+.2f} points"
     if share is not None:
-        text += f", and the best is longer than the worst in {_percent(share)} of the prompts"
-    if _holds(length["slope_interval"], 0) or abs(per_doubling) < MIN_LENGTH_EFFECT:
+        text += f", and the best is longer than the worst in {percent(share)} of the prompts"
+    if _holds(length["slope_interval"], 0) or abs(per_doubling) < least:
         yield Finding("length", "fine", f"{text}.")
     else:
         yield Finding("length", "warning", f"{text}: see whether it is merit; pairs.max_length_ratio caps it.")
@@ -182,36 +158,63 @@ def _check_aspects(report: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _check_generators(report: Mapping[str, Any]) -> Iterator[Finding]:
-    judge = report["judge_model"]
+    judge, family = report["judge_model"], find_family(report["judge_model"])
     own = [name for name, model in report["generator_models"].items() if model == judge]
+    related = [
+        f"{name}: {model}"
+        for name, model in report["generator_models"].items()
+        if model != judge and find_family(model) == family
+    ]
+    tendency = "judges tend to prefer their own completions"
     if own:
-        yield Finding(
-            "generators",
-            "warning",
-            f"The judge {judge} also generates ({', '.join(own)}): judges tend to prefer their own completions.",
-        )
-    else:
-        yield Finding("generators", "fine", "The judge is none of the generators.")
+        yield Finding("generators", "warning", f"The judge {judge} also generates ({', '.join(own)}): {tendency}.")
+    if related:
+        text = f"The judge {judge} is of one family with a generator ({', '.join(related)}): {tendency}."
+        yield Finding("generators", "warning", text)
+    if not own and not related:
+        yield Finding("generators", "fine", "The judge is none of the generators, nor of their families.")
 
 
 def _check_canaries(report: Mapping[str, Any]) -> Iterator[Finding]:
-    if not report["canaries"]:
-        yield Finding("canaries", "unknown", "No canary was planted; judge.canary_fraction above 0 plants some.")
+    planted = sum(canary["planted"] for canary in report["canaries"].values())
+    if not planted:
+        yield Finding(
+            "canaries", "unknown", "No canary was planted: there are too few prompts, or judge.canaries=none."
+        )
+    handled = conclusive = 0
     for kind, canary in report["canaries"].items():
-        conclusive, share = canary["conclusive"], canary["share"]
-        text = f"The judge handled {canary['handled']} of {conclusive} conclusive canaries of the kind {kind}"
+        handled, conclusive = handled + canary["handled"], conclusive + canary["conclusive"]
+        text = f"The judge handled {canary['handled']} of {canary['conclusive']} conclusive canaries of the kind {kind}"
+        if canary["conclusive"] >= MIN_CANARIES:
+            yield _judge_share(text, canary["handled"], canary["conclusive"])
+    few = [kind for kind, canary in report["canaries"].items() if canary["conclusive"] < MIN_CANARIES]
+    if few:
+        text = f"The judge handled {handled} of {conclusive} conclusive canaries of all kinds"
         if conclusive < MIN_CANARIES:
             yield Finding("canaries", "unknown", f"{text}: too few to tell.")
         else:
-            yield Finding("canaries", "fine" if share >= MIN_CANARY_SHARE else "warning", f"{text}.")
+            yield _judge_share(text, handled, conclusive)
 
+
+def _judge_share(text: str, handled: int, conclusive: int) -> Finding:
+    interval = wilson_interval(handled, conclusive)
+    if handled >= MIN_CANARY_SHARE * conclusive:
+        return Finding("canaries", "fine", f"{text}.")
+    if interval is not None and interval[1] >= MIN_CANARY_SHARE:
+        return Finding("canaries", "unknown", f"{text}: too few to tell.")
+    return Finding("canaries", "warning", f"{text}.")
+
+
+LENGTH_AND_PLACES = (check_position, _check_length)
+"""The checks that test a hypothesis: what chance alone may warn of."""
 
 _CHECKS = (
     _check_validity,
-    _check_noise,
+    check_noise,
+    check_labels,
     _check_scale,
     _check_ties,
-    _check_position,
+    check_position,
     _check_order,
     _check_agreement,
     _check_length,
@@ -223,7 +226,3 @@ _CHECKS = (
 
 def _holds(interval: tuple[float, float] | list[float], value: float) -> bool:
     return interval[0] <= value <= interval[1]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from synthgen.trust.comparisons import TIE, IntArray
-from synthgen.trust.intervals import FloatArray, make_blocks
+from synthgen.trust.intervals import FloatArray, make_blocks, share_interval
 from synthgen.trust.observations import Observations
 
 REFITS = 299
@@ -24,7 +24,8 @@ def measure_generators(
     win for both. `win_rate` = wins / comparisons. `strength` is the Bradley-Terry log strength θ, mean 0 over the
     generators: P(a beats b) = 1 / (1 + exp(θ_b - θ_a)) (Bradley, Terry 1952, doi 10.2307/2334029). `choix` fits it
     (iterative Luce spectral ranking, Maystre, Grossglauser 2015) with one drawn comparison added between every two
-    generators, so that it stays finite for one that always wins. Intervals: 95%, bootstrap over prompts.
+    generators, so that it stays finite for one that always wins. Intervals: 95%, over prompts; of `strength` Student's
+    t around it, by the standard error of refits to prompts that are drawn anew (bootstrap).
 
     Args:
         left, right: pairs of completions, as `list_comparisons` gives them.
@@ -37,17 +38,17 @@ def measure_generators(
         return None
     draws = np.random.default_rng(seed).multinomial(len(wins), np.full(len(wins), 1 / len(wins)), size=REFITS)
     refits = np.tensordot(draws.astype(np.float64), wins, axes=1)
-    rates = np.array([_win_rates(refit) for refit in refits])
     strengths = np.array([fit_strengths(refit) for refit in refits])
+    prompts = int((wins.sum(axis=(1, 2)) > 0).sum())
     win_rate, strength = _win_rates(total), fit_strengths(total)
     return {
         observations.generators[i]: {
             "model": models.get(observations.generators[i]),
             "comparisons": int(total[i].sum() + total[:, i].sum()),
             "win_rate": float(win_rate[i]),
-            "win_rate_interval": _interval(rates[:, i]),
+            "win_rate_interval": _share(wins, i),
             "strength": float(strength[i]),
-            "strength_interval": _interval(strengths[:, i]),
+            "strength_interval": _reach(strengths[:, i], strength[i], prompts),
         }
         for i in range(count)
         if not np.isnan(win_rate[i])
@@ -91,5 +92,16 @@ def _win_rates(wins: FloatArray) -> FloatArray:
     return rates
 
 
-def _interval(samples: FloatArray) -> list[float]:
-    return [float(bound) for bound in np.nanpercentile(samples, [2.5, 97.5])]
+def _share(wins: FloatArray, i: int) -> list[float] | None:
+    """Return the interval of the share of its comparisons that generator i won."""
+    won = wins[:, i].sum(axis=1)
+    interval = share_interval(won, won + wins[:, :, i].sum(axis=1))
+    return interval and list(interval)
+
+
+def _reach(refits: FloatArray, strength: float, prompts: int) -> list[float]:
+    """Return strength ± t · standard error, with as many degrees of freedom as there are prompts but one."""
+    from scipy.special import stdtrit
+
+    reach = float(stdtrit(max(prompts - 1, 1), 0.975)) * float(np.std(refits))
+    return [float(strength) - reach, float(strength) + reach]

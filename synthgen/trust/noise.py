@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from synthgen.pairs.index import FloatArray, IntArray
 from synthgen.trust.comparisons import TIE
-from synthgen.trust.intervals import RESAMPLES, make_blocks
+from synthgen.trust.intervals import make_blocks, ratio_interval, sum_blocks
 from synthgen.trust.observations import Observations, nanmean
 
 MIN_PROMPTS = 10
@@ -25,7 +25,7 @@ def measure_noise(observations: Observations, seed: int) -> dict[str, Any] | Non
     repeats, 1 where it says the same, about 0 for chance, below 0 where it says the opposite (an intraclass
     correlation: Shrout, Fleiss 1979, doi 10.1037/0033-2909.86.2.420). `reliability` = K r / (1 + (K - 1) r), the share
     of the scores' differences that is not noise (Spearman, Brown 1910), 0 where r is negative. `interval`: 95%
-    of `reliability`, bootstrap over prompts.
+    of `reliability`, over prompts; `repeated_interval`: the same of `repeated`.
     """
     deviations = _deviate(observations)
     repetitions = deviations.shape[0]
@@ -42,18 +42,18 @@ def measure_noise(observations: Observations, seed: int) -> dict[str, Any] | Non
             _take_out_place(deviations[:, :, aspect], observations.slot[:, :, aspect])
     before, after = deviations[:-1], deviations[1:]
     block = make_blocks(observations.prompts, seed)[prompt[both]]
-    shared = np.bincount(block, weights=(before * after)[both])
-    spread = np.bincount(block, weights=((before**2 + after**2) / 2)[both])
-    picks = np.random.default_rng(seed).integers(0, len(shared), (RESAMPLES, len(shared)))
-    resampled = _divide(shared[picks].sum(axis=1), spread[picks].sum(axis=1))
-    low, high = np.percentile(_lengthen(resampled, repetitions), [2.5, 97.5])
+    shared = sum_blocks((before * after)[both], block)
+    spread = sum_blocks(((before**2 + after**2) / 2)[both], block)
+    used = spread > TIE * TIE
+    low, high = ratio_interval(shared[used], spread[used]) or (0.0, 0.0)
     repeated = float(_divide(shared.sum(keepdims=True), spread.sum(keepdims=True))[0])
     return {
         "repetitions": repetitions,
         "prompts": prompts,
         "repeated": repeated,
         "reliability": float(_lengthen(np.array([repeated]), repetitions)[0]),
-        "interval": [float(low), float(high)],
+        "interval": _lengthen(np.array([low, high]), repetitions).tolist(),
+        "repeated_interval": [low, high],
     }
 
 

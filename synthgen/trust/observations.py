@@ -55,11 +55,12 @@ class Observations:
         tokens: length of each completion, NaN where unknown, shape (C,).
         rating: drawn ratings, NaN where there is none, shape (K, C, A).
         expected: expected ratings, NaN where there is none, shape (K, C, A).
-        value: what counts in the score, the one or the other, shape (K, C, A).
+        value: what counts in the score, the one or the other, without what the place adds, shape (K, C, A).
         shown_prompt, shown_slot, shown_deviation: one element per valid rating of a request that shows several
             completions: its prompt, the 0-based slot, and the value minus the mean value of the request.
         requests: what became of the judge requests.
         canaries: what became of the planted tests, by kind.
+        shown_size: how many completions that request showed, aligned with `shown_slot`; None: unknown.
         slot: the 0-based slot of each value among several completions, -1 without one, shape (K, C, A); None: unknown.
     """
 
@@ -78,6 +79,7 @@ class Observations:
     requests: Requests
     canaries: dict[str, CanaryCount]
     slot: IntArray | None = None
+    shown_size: IntArray | None = None
 
     def scores(self) -> FloatArray:
         """Return the score of each completion, NaN without one, shape (C,): the mean of its `aspect_scores`."""

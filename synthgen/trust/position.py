@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 
 from synthgen.trust.comparisons import TIE, IntArray
-from synthgen.trust.intervals import bootstrap_ratio, make_blocks, sum_blocks
+from synthgen.trust.intervals import make_blocks, ratio_interval, share_interval, sum_blocks
 from synthgen.trust.observations import Observations
 
 
 def measure_position(observations: Observations, seed: int) -> list[dict[str, Any]] | None:
-    """Return the effect of each slot on the rating, None where no request showed several completions.
+    """Return the effect of each slot on the ratings as they were given, None where no request showed several.
 
     effect(s) = mean over the ratings given in slot s of (value - mean value of its request), in rating points. The
     order is drawn at random, so a judge that does not care for it has an effect of 0 in every slot (position bias:
-    arXiv 2305.17926). `interval`: bootstrap over prompts, each at level 1 - 0.05 / slots, so that with 95% confidence
-    all of them hold at once (Bonferroni).
+    arXiv 2305.17926). `interval`: over prompts, each at level 1 - 0.05 / slots, so that with 95% confidence all of
+    them hold at once (Bonferroni).
     """
     slots = int(observations.shown_slot.max(initial=-1)) + 1
     if slots == 0:
@@ -29,8 +29,8 @@ def measure_position(observations: Observations, seed: int) -> list[dict[str, An
         if not here.any():
             continue
         deviation, block = observations.shown_deviation[here], blocks[observations.shown_prompt[here]]
-        interval = bootstrap_ratio(
-            sum_blocks(deviation, block), sum_blocks(np.ones(len(block)), block), seed + slot, level=1 - 0.05 / slots
+        interval = ratio_interval(
+            sum_blocks(deviation, block), sum_blocks(np.ones(len(block)), block), level=1 - 0.05 / slots
         )
         effects.append(
             {
@@ -47,9 +47,8 @@ def measure_flips(observations: Observations, left: IntArray, right: IntArray, s
     """Return how often a preference turns round when the same completions are judged in another order (K >= 2).
 
     flip_rate = P(sign(d') = -sign(d) | d ≠ 0, d' ≠ 0), where d and d' are the differences of two completions' values
-    under one aspect in a repetition and in the next; the second order is the reverse of the first. 0.5 is what a coin
-    gives. `interval`: 95%, bootstrap over prompts. `undecided_rate`: share of the comparisons that tie in exactly one
-    of the two.
+    under one aspect in a repetition and in the next, without what the places add. 0.5 is what a coin gives. `interval`:
+    95%, over prompts. `undecided_rate`: share of the comparisons that tie in exactly one of the two.
 
     Args:
         left, right: pairs of completions, as `list_comparisons` gives them.
@@ -65,9 +64,7 @@ def measure_flips(observations: Observations, left: IntArray, right: IntArray, s
     strict = both & decided_before & decided_after
     flips = strict & (np.sign(before) != np.sign(after))
     blocks = make_blocks(observations.prompts, seed)[observations.prompt[left]]
-    interval = bootstrap_ratio(
-        sum_blocks(flips.sum(axis=(0, 2)), blocks), sum_blocks(strict.sum(axis=(0, 2)), blocks), seed
-    )
+    interval = share_interval(sum_blocks(flips.sum(axis=(0, 2)), blocks), sum_blocks(strict.sum(axis=(0, 2)), blocks))
     return {
         "comparisons": comparisons,
         "decided_in_both": int(strict.sum()),

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from synthgen.judge.canary import canary_handled
 from synthgen.pairs.index import FloatArray, IntArray, find_in, index_completions
+from synthgen.pairs.place import PlaceEffects, take_out_place
 from synthgen.pairs.ratings import Ratings, drop_canaries, flatten_ratings
 from synthgen.records import concat_units, count_answer_tokens
 from synthgen.trust.observations import CanaryCount, Float32Array, Observations, Requests
@@ -22,12 +23,15 @@ BATCH_ROWS = 16_384
 """Units are reduced in batches of at least so many completions: numpy's and Arrow's overhead is per call."""
 
 
-def observe(units: Iterable[tuple[pa.Table, pa.Table]], *, use_expected: bool) -> Observations:
+def observe(
+    units: Iterable[tuple[pa.Table, pa.Table]], *, use_expected: bool, place: PlaceEffects | None = None
+) -> Observations:
     """Return the observations of (generations, judgements) per unit; memory grows by about 30 bytes per rating.
 
     Args:
         units: GENERATIONS_SCHEMA and JUDGEMENTS_SCHEMA; a prompt is in one unit only.
         use_expected: whether expected ratings make the scores where they exist.
+        place: what places add, to be taken out of the values; None: nothing is.
     """
     requests = Requests()
     canaries: dict[str, CanaryCount] = defaultdict(CanaryCount)
@@ -38,7 +42,7 @@ def observe(units: Iterable[tuple[pa.Table, pa.Table]], *, use_expected: bool) -
     for generations, judgements in _batch(units):
         _count_canaries(judgements, canaries)
         judgements = drop_canaries(judgements)
-        part = _reduce(generations, judgements, use_expected, aspects, generators)
+        part = _reduce(generations, judgements, use_expected, aspects, generators, place)
         _count_requests(judgements, part, requests)
         part.shift(prompts, completions)
         prompts, completions = prompts + part.prompts, completions + len(part.prompt)
@@ -48,7 +52,7 @@ def observe(units: Iterable[tuple[pa.Table, pa.Table]], *, use_expected: bool) -
 
 @dataclass(slots=True)
 class _Part:
-    """The numbers of one batch. `completion` to `expected` are aligned: one element per rating."""
+    """The numbers of one batch. `completion` to `place` are aligned: one element per rating."""
 
     prompts: int
     prompt: IntArray
@@ -60,8 +64,10 @@ class _Part:
     slot: IntArray
     rating: Float32Array
     expected: Float32Array
+    place: Float32Array
     shown_prompt: IntArray
     shown_slot: IntArray
+    shown_size: IntArray
     shown_deviation: Float32Array
 
     def shift(self, prompts: int, completions: int) -> None:
@@ -71,27 +77,36 @@ class _Part:
 
 
 def _reduce(
-    generations: pa.Table, judgements: pa.Table, use_expected: bool, aspects: list[str], generators: list[str]
+    generations: pa.Table,
+    judgements: pa.Table,
+    use_expected: bool,
+    aspects: list[str],
+    generators: list[str],
+    place: PlaceEffects | None,
 ) -> _Part:
     index = index_completions(generations)
     order = np.argsort(index.prompt, kind="stable")
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
+    row = np.empty_like(order)
+    row[order] = np.arange(len(order))
     ratings = flatten_ratings(index, judgements)
     shown, deviation = _deviate(ratings, ratings.values(use_expected))
+    added = take_out_place(ratings, place or PlaceEffects()).place
+    assert added is not None
     return _Part(
         prompts=len(index.prompt_ids),
         prompt=index.prompt[order],
         generator=_number(generations["generator"], generators)[order].astype(np.int16),
         tokens=_float32(count_answer_tokens(generations).cast(pa.float64()).to_numpy())[order],
-        completion=place[ratings.completion],
+        completion=row[ratings.completion],
         aspect=_number(pa.array(ratings.aspects, pa.string()), aspects)[ratings.aspect].astype(np.int16),
         repetition=ratings.repetition.astype(np.int16),
         slot=ratings.slot.astype(np.int16),
         rating=_float32(ratings.rating),
         expected=_float32(ratings.expected),
+        place=_float32(added),
         shown_prompt=index.prompt[ratings.completion[shown]],
         shown_slot=ratings.slot[shown].astype(np.int16),
+        shown_size=ratings.size[shown].astype(np.int16),
         shown_deviation=_float32(deviation),
     )
 
@@ -141,13 +156,14 @@ def _join(
         tokens=concat("tokens"),
         rating=rating,
         expected=expected,
-        value=np.where(np.isnan(expected), rating, expected) if use_expected else rating,
+        value=(np.where(np.isnan(expected), rating, expected) if use_expected else rating) - spread("place"),
         shown_prompt=concat("shown_prompt"),
         shown_slot=concat("shown_slot"),
         shown_deviation=concat("shown_deviation"),
         requests=requests,
         canaries=canaries,
         slot=slot,
+        shown_size=concat("shown_size"),
     )
 
 

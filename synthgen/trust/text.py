@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from synthgen.trust.findings import list_findings
+from synthgen.trust.findings import find_verdict, list_findings
 
 _MARKS = {"fine": "ok", "warning": "WARN", "unknown": "-"}
 _WIDTH = 100
@@ -20,7 +20,9 @@ def format_trust(report: Mapping[str, Any]) -> str:
     """
     findings = list_findings(report)
     warnings = sum(finding.verdict == "warning" for finding in findings)
+    verdict = find_verdict(report)
     lines = [
+        *textwrap.wrap(verdict[0].upper() + verdict[1:] if not verdict.startswith("this judge") else verdict, _WIDTH),
         f"Judge {report['judge_model']}: {report['completions']:,} completions of {report['prompts']:,} prompts, "
         f"scored by {report['scored_by']}",
         "",

@@ -106,7 +106,7 @@ def test_model_composes_as_generator_and_as_judge(name: str) -> None:
         ([*ECHO, "pairs=on_policy", "pairs.generator=other"], "pairs.generator=other must name a generator"),
         (["experiment=demo", "model@generators.main.model=hub"], "generators.main.model.id is not set"),
         ([*ECHO, "generators.main.sampling.top_p=0"], "generators.main.sampling.top_p=0 must be above 0"),
-        ([*ECHO, "pairs.kto.low=5"], "pairs.kto.low=5.0 must lie below pairs.kto.high=4.0"),
+        ([*ECHO, "pairs.kto.low=5", "pairs.kto.high=4"], "pairs.kto.low=5.0 must lie below pairs.kto.high=4.0"),
         ([*ECHO, "run.seed=[1"], "no viable alternative"),
         (["pipeline=task"], "model@task.model is not chosen; give one of: "),
         (["pipeline=task", "model@task.model=echo"], "task.path is not set; give a dotted path such as"),

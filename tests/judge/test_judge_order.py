@@ -1,14 +1,16 @@
-"""Orders and groups: permutations that depend on their key only, reversed by every second repetition."""
+"""Orders and groups: permutations that depend on their key only, and a design that is even in places and directions."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import combinations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.judge.order import apply_order, draw_groups, draw_order, invert_order, undo_order
+from synthgen.judge.order import apply_order, design_order, draw_groups, draw_order, invert_order, undo_order
 
 
 @given(st.integers(0, 64), st.integers())
@@ -49,13 +51,38 @@ def test_draw_groups_are_balanced_and_complete(n: int, max_size: int, repetition
     assert not sizes or (max(sizes) - min(sizes) <= 1 and max(sizes) <= max_size)
 
 
-@given(st.integers(1, 20), st.integers(0, 3))
-def test_draw_groups_reverses_every_second_repetition(n: int, pair: int) -> None:
-    first = draw_groups(n, 8, 2 * pair, "prompt")
-    second = draw_groups(n, 8, 2 * pair + 1, "prompt")
+@pytest.mark.parametrize("n", range(1, 10))
+def test_design_shows_each_text_in_each_place_and_each_pair_in_both_directions(n: int) -> None:
+    for orders in range(1, 2 * n + 1):
+        rows = [invert_order(design_order(n, repetition, "prompt")) for repetition in range(orders)]
+        for text in range(n):
+            stood = Counter(row[text] for row in rows)
+            assert max(stood.values()) - min(stood[place] for place in range(n)) <= 1
+        turned = [abs(sum(1 if row[i] < row[j] else -1 for row in rows)) for i, j in combinations(range(n), 2)]
+        if orders % 2:
+            assert set(turned) <= {1}
+        elif n % 2 == 0 or orders == 2 * n:
+            assert set(turned) <= {0}
+        else:
+            assert set(turned) <= {0, 2}
+            assert orders > 2 or turned.count(2) == (n - 1) // 2
 
-    assert second == [group[::-1] for group in first]
+
+@given(st.integers(0, 10).map(lambda half: 2 * half), st.integers(0, 2))
+def test_design_of_an_even_number_reverses_every_second_order(n: int, pair: int) -> None:
+    rows = [design_order(n, 2 * pair + second, "prompt") for second in (0, 1)]
+
+    assert rows[1] == rows[0][::-1]
 
 
-def test_draw_groups_draws_anew_for_later_pairs() -> None:
-    assert draw_groups(8, 8, 0, "prompt") != draw_groups(8, 8, 2, "prompt")
+def test_design_begins_with_the_drawn_order_and_draws_anew_after_its_square() -> None:
+    assert design_order(8, 0, "prompt") == draw_order(8, "prompt", 0)
+    assert design_order(8, 8, "prompt") == draw_order(8, "prompt", 1)
+    assert design_order(7, 7, "prompt") == draw_order(7, "prompt", 0)[::-1]
+    assert design_order(7, 14, "prompt") == draw_order(7, "prompt", 2)
+
+
+def test_design_of_every_key_is_another() -> None:
+    counts = Counter(tuple(design_order(5, 3, "prompt", key)) for key in range(2400))
+
+    assert sum((count - 20) ** 2 / 20 for count in counts.values()) < 170  # 119 degrees of freedom: p = 0.001 at 171

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from simulated_places import Liking, draw_slots
 
 from synthgen.trust.observations import Observations, Requests
 
@@ -37,3 +38,33 @@ def make_observations(rating: Any, prompt: Sequence[int], **columns: Any) -> Obs
 def one_aspect(*repetitions: Sequence[float]) -> np.ndarray:
     """Return a cube of one aspect from the ratings of each repetition."""
     return np.array(repetitions, dtype=np.float32)[:, :, None]
+
+
+def observe_judge(
+    prompts: int,
+    n: int,
+    orders: int,
+    seed: int,
+    *,
+    liking: Liking | None = None,
+    noise: float = 0.3,
+    spread: float = 0.7,
+) -> Observations:
+    """Return the observations of a judge that goes by quality, noise and `liking`; lengths mean nothing to it."""
+    random = np.random.default_rng(seed)
+    slots = draw_slots(random, prompts, n, orders)
+    quality = np.repeat(random.normal(3, spread, (prompts, 1, n)), orders, axis=1)
+    value = quality + random.normal(0, noise, quality.shape)
+    if liking is not None:
+        value = value + liking(quality, slots)
+    cube = value.transpose(1, 0, 2).reshape(orders, prompts * n, 1)
+    return make_observations(
+        cube,
+        np.repeat(np.arange(prompts), n).tolist(),
+        slot=slots.transpose(1, 0, 2).reshape(orders, prompts * n, 1),
+        tokens=random.integers(20, 400, prompts * n).astype(np.float32),
+        shown_prompt=np.repeat(np.arange(prompts), orders * n),
+        shown_slot=slots.ravel(),
+        shown_size=np.full(slots.size, n),
+        shown_deviation=(value - value.mean(axis=2, keepdims=True)).ravel(),
+    )

@@ -8,12 +8,20 @@ from math import log, log2, sqrt
 import numpy as np
 import pytest
 from observed import make_observations, one_aspect
+from scipy.special import stdtrit
 
 from synthgen.trust.agreement import measure_agreement, ordinal_alpha, quadratic_kappa
 from synthgen.trust.aspects import measure_aspects
 from synthgen.trust.comparisons import MAX_COMPARISONS, list_comparisons
 from synthgen.trust.generators import fit_strengths, measure_generators
-from synthgen.trust.intervals import MAX_BLOCKS, bootstrap_ratio, make_blocks, sum_blocks, wilson_interval
+from synthgen.trust.intervals import (
+    MAX_BLOCKS,
+    make_blocks,
+    ratio_interval,
+    share_interval,
+    sum_blocks,
+    wilson_interval,
+)
 from synthgen.trust.length import measure_length
 from synthgen.trust.noise import MIN_PROMPTS, measure_noise
 from synthgen.trust.observations import Requests
@@ -98,7 +106,8 @@ def test_measure_position_is_the_mean_deviation_per_slot() -> None:
     assert slots is not None
     assert [(slot["slot"], slot["effect"], slot["ratings"]) for slot in slots] == [(1, 1.5, 2), (2, -1.5, 2)]
     low, high = slots[0]["interval"]
-    assert (low, high) == (1.0, 2.0)  # two prompts: resamples have means 1, 1.5 and 2
+    reach = 0.5 * stdtrit(1, 1 - 0.05 / 2 / 2)  # left out one of two prompts, the means are 1 and 2; two places
+    assert (low, high) == pytest.approx((1.5 - reach, 1.5 + reach))
     assert measure_position(make_observations(one_aspect([3]), [0]), seed=0) is None
 
 
@@ -167,7 +176,9 @@ def test_measure_length_is_the_slope_within_prompts() -> None:
     assert length is not None
     assert length["slope"] == pytest.approx(1.2)
     assert length["points_per_doubling"] == pytest.approx(1.2 * log(2))
-    assert length["slope_interval"] == pytest.approx([0.0, 1.5])  # resamples of the two prompts: 0, 1.2 and 1.5
+    # Without one of the two prompts: 0 and 1.5. Their weights 2 and 0.5 count as 2.5² / 4.25 of one size.
+    reach = sqrt((1.2**2 + 0.3**2) / 2) * stdtrit(1, 1 - 0.025 / 2)
+    assert length["slope_interval"] == pytest.approx([1.2 - reach, 1.2 + reach])
     assert length["longer_chosen_share"] == 1.0  # prompt 1 ties
     assert length["median_difference_tokens"] == pytest.approx(np.exp(2) - 1)
 
@@ -217,12 +228,35 @@ def test_measure_generators_counts_wins_across_generators_only() -> None:
     assert measure_generators(alone, *list_comparisons(alone.prompt, 0), {}, seed=0) is None
 
 
-def test_bootstrap_ratio_covers_the_mean_it_estimates() -> None:
-    draws = np.random.default_rng(1).normal(0.3, 1.0, size=(400, 50))
-    intervals = [bootstrap_ratio(row, np.ones(50), seed=i) for i, row in enumerate(draws[:100])]
-    covered = sum(low <= 0.3 <= high for low, high in filter(None, intervals))
-    assert 87 <= covered <= 100  # 95 expected, a little less for so few prompts
-    assert bootstrap_ratio(np.ones(1), np.ones(1), seed=0) is None
+def test_ratio_interval_by_hand() -> None:
+    # Three blocks of one: 1, 2, 6; without one: 4, 3.5, 1.5, whose squares around 3 add up to 3.5.
+    low, high = ratio_interval(np.array([1.0, 2.0, 6.0]), np.ones(3)) or (0.0, 0.0)
+    reach = np.sqrt(2 / 3 * 3.5) * stdtrit(2, 0.975)
+    assert (low, high) == pytest.approx((3 - reach, 3 + reach))
+    assert ratio_interval(np.ones(1), np.ones(1)) is None
+
+
+@pytest.mark.parametrize("blocks", [6, 10, 30, 200])
+def test_intervals_of_few_blocks_cover_what_they_say(blocks: int) -> None:
+    random = np.random.default_rng(blocks)
+    ratios = shares = 0
+    for _ in range(400):
+        sizes = random.integers(1, 8, blocks).astype(float)
+        tilt = random.normal(0.3, 0.5, blocks)  # what is of one block hangs together
+        sums = sizes * tilt + random.normal(0, 1, blocks) * np.sqrt(sizes)
+        low, high = ratio_interval(sums, sizes) or (np.nan, np.nan)
+        ratios += low <= 0.3 <= high
+        hits = random.binomial(sizes.astype(int), random.beta(1.6, 0.4, blocks)).astype(float)
+        low, high = share_interval(hits, sizes) or (np.nan, np.nan)
+        shares += low <= 0.8 <= high
+    assert 0.92 <= ratios / 400 <= 0.98
+    assert 0.92 <= shares / 400 <= 0.99
+
+
+def test_share_interval_of_all_is_no_certainty() -> None:
+    assert share_interval(np.ones(20), np.ones(20)) == pytest.approx((0.8389, 1.0), abs=1e-4)
+    assert share_interval(np.full(20, 4.0), np.full(20, 4.0)) == share_interval(np.ones(20), np.ones(20))
+    assert share_interval(np.zeros(2), np.zeros(2)) is None
 
 
 def test_blocks_keep_sums_and_bound_the_number_of_clusters() -> None:

@@ -32,7 +32,7 @@ def make_content(
     """
     trust = as_mapping(report.get("trust"))
     sections = [
-        _section("summary", "Summary", [*_tiles(report), *_warnings(trust)]),
+        _section("summary", "Summary", [*_warnings(trust), *_tiles(report)]),
         _section("funnel", "Funnel", prompt_funnel(report)),
         _section("histograms", "Ratings and margins", _histograms(report)),
         _section("scorers", "Scorers", scorer_blocks(report), "What each gave the completions, and what it cost."),
