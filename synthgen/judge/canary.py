@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synthgen.config import JudgeConfig
+from synthgen.config import JudgeCanaries, JudgeConfig
 from synthgen.judge.aspects import Aspect
 from synthgen.judge.expected import score_row
 from synthgen.records import canonical_json, stable_hash
@@ -58,16 +58,29 @@ AUTO_ROWS = 5_000
 """Rows of a source up to which `judge.canaries=auto` plants its full share: some 100, 20 of each kind."""
 
 
-def has_canary(config: JudgeConfig, run_seed: int, prompt_id: str, source_row: int) -> bool:
-    """Whether a prompt gets a canary: a fixed choice of the share that is planted where it stands in its source.
+def canary_share(config: JudgeConfig, source_row: int) -> float:
+    """Return the share of prompts that get a canary where a prompt stands in its source.
 
-    With `judge.canaries=auto` that share is inverse to the row from AUTO_ROWS on, so that the number grows as a
-    logarithm does: what it can tell is told by then.
+    With `judge.canaries=auto` it is inverse to the row from AUTO_ROWS on, so that the number grows as a logarithm does:
+    what it can tell is told by then.
     """
-    share = config.planted_share
-    if config.canary_fraction is None:
-        share *= min(1.0, AUTO_ROWS / (source_row + 1))
-    return share > 0 and stable_hash(run_seed, "canary", prompt_id) < share * 2**64
+    taper = 1.0 if config.canary_fraction is not None else min(1.0, AUTO_ROWS / (source_row + 1))
+    return config.planted_share * taper
+
+
+def has_canary(fraction: float, run_seed: int, prompt_id: str) -> bool:
+    """Whether a prompt gets a canary: a fixed choice of the share `fraction` of all prompts."""
+    return fraction > 0 and stable_hash(run_seed, "canary", prompt_id) < fraction * 2**64
+
+
+def fingerprint_canaries(config: JudgeConfig) -> float:
+    """Return what stands for the planted tests: `auto` as the share that was the default before there was a choice.
+
+    They stand beside the judgements and change none, so that units of before hold, with fewer tests.
+    """
+    if config.canary_fraction is None and config.canaries is JudgeCanaries.auto:
+        return 0.005
+    return config.planted_share
 
 
 def plant_canary(

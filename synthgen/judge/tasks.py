@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from synthgen.config import JudgeConfig, JudgeLayout, JudgeMode
 from synthgen.judge.aspects import Aspect
-from synthgen.judge.canary import Canary, has_canary, plant_canary
+from synthgen.judge.canary import Canary, canary_share, has_canary, plant_canary
 from synthgen.judge.order import draw_groups, draw_order
 from synthgen.records import stable_hash
 
@@ -67,7 +67,8 @@ def plan_tasks(
         shown = completions.get(prompt_id, {})
         ids, texts = list(shown), list(shown.values())
         planted_aspect = None
-        if shown and has_canary(config, run_seed, prompt_id, source_rows[row] if source_rows else 0):
+        share = canary_share(config, source_rows[row] if source_rows else 0)
+        if shown and has_canary(share, run_seed, prompt_id):
             planted_aspect = aspects[stable_hash(run_seed, "canary-aspect", prompt_id) % len(aspects)]
         for aspect in aspects:
             for repetition in range(config.orders):

@@ -11,11 +11,11 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config import JUDGE_THINKING_BUDGET, JudgeCanaries, JudgeConfig, JudgeLayout, JudgeMode, ModelConfig
+from synthgen.config import JUDGE_THINKING_BUDGET, JudgeConfig, JudgeLayout, JudgeMode, ModelConfig
 from synthgen.config.stage_names import JUDGE, Kind, name_generations
 from synthgen.errors import ConfigError
 from synthgen.judge.aspects import resolve_aspect
-from synthgen.judge.canary import describe_canary
+from synthgen.judge.canary import describe_canary, fingerprint_canaries
 from synthgen.judge.complaint import complain
 from synthgen.judge.expected import score_row
 from synthgen.judge.format import JudgeFormat
@@ -114,7 +114,7 @@ class JudgeStage:
             "max_listwise": config.max_listwise,
             "max_retries": config.max_retries,
             "constrained": config.constrained,
-            "canary_fraction": _fingerprint_canaries(config),
+            "canary_fraction": fingerprint_canaries(config),
             "temperature": config.temperature,
             "max_tokens": config.max_tokens,
             "generators": list(self.generators),
@@ -285,16 +285,6 @@ class JudgeStage:
             return self.config.max_tokens
         enforced = self.config.constrained and not self.model.served_by.is_service
         return form.max_tokens if enforced else max(form.max_tokens, UNENFORCED_MAX_TOKENS)
-
-
-def _fingerprint_canaries(config: JudgeConfig) -> float:
-    """Return what stands for the planted tests: `auto` as the share that was the default before there was a choice.
-
-    They stand beside the judgements and change none, so that units of before hold, with fewer tests.
-    """
-    if config.canary_fraction is None and config.canaries is JudgeCanaries.auto:
-        return 0.005
-    return config.planted_share
 
 
 def _drop_texts(table: pa.Table) -> pa.Table:

@@ -197,7 +197,7 @@ def _check_canaries(report: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _judge_share(text: str, handled: int, conclusive: int) -> Finding:
-    interval = wilson_interval(handled, conclusive)
+    interval = wilson_interval(handled, conclusive, 0.9)  # one side of it: 5%
     if handled >= MIN_CANARY_SHARE * conclusive:
         return Finding("canaries", "fine", f"{text}.")
     if interval is not None and interval[1] >= MIN_CANARY_SHARE:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from synthgen.pairs.index import FloatArray, IntArray
-from synthgen.trust.intervals import make_blocks
+from synthgen.trust.intervals import make_blocks, ratio_interval, sum_blocks
 from synthgen.trust.observations import Observations, nanmean
 
 
 def measure_left(observations: Observations, seed: int) -> dict[str, Any] | None:
     """Return how the final scores go with the places, None where no request showed several completions.
 
-    score = level of the prompt + Σ shown_k · left_k + quality, by least squares, shown_k how often a completion was
-    shown in place k (of several aspects the mean). `left`: per place, in points of the score, with a 95% interval that
-    holds for all places at once (Bonferroni; Student's t, standard errors robust within prompts: Cameron, Miller 2015,
-    doi 10.3368/jhr.50.2.317). `chance`: how often scores that do not know the place would show as much (F of the
-    places together). `even`: every completion stood in every place as often, so that nothing can be left.
+    `left`: per place, how much more a completion scores that was shown there than one of the same prompt that was not,
+    in points (of several orders: per time that it was), with an interval that holds for all places at once (95%,
+    Bonferroni, over prompts). `chance`: how often scores that do not know the place would show as much (F of all places
+    together, by least squares with standard errors robust within prompts: Cameron, Miller 2015,
+    doi 10.3368/jhr.50.2.317). `even`: every completion stood in every place as often, so that nothing can be left.
     """
     if observations.slot is None:
         return None
@@ -26,19 +27,21 @@ def measure_left(observations: Observations, seed: int) -> dict[str, Any] | None
     if slots < 2:
         return None
     scores = observations.scores()
-    shares = _share_places(observations, slots) * observations.value.shape[0]
-    known = np.flatnonzero(~np.isnan(scores) & (shares.sum(axis=1) > 0))
+    shown = _share_places(observations, slots) * observations.value.shape[0]
+    known = np.flatnonzero(~np.isnan(scores) & (shown.sum(axis=1) > 0))
     prompt = observations.prompt[known]
-    y, x = demean(scores[known], prompt), demean(shares[known], prompt)
-    fit = fit_clusters(x, y, make_blocks(observations.prompts, seed)[prompt])
-    if fit is None:
-        return {"even": not (np.abs(x) > 1e-9).any(), "left": [], "chance": None}
-    low, high = fit.intervals(1 - 0.05 / slots)
-    left = [
-        {"slot": k + 1, "effect": _round(fit.effect[k]), "interval": [_round(low[k]), _round(high[k])]}
-        for k in range(slots)
-    ]
-    return {"even": False, "left": left, "chance": _round(fit.chance)}
+    y, x = demean(scores[known], prompt), demean(shown[known], prompt)
+    block = make_blocks(observations.prompts, seed)[prompt]
+    left = []
+    for k in range(slots):
+        top, bottom = sum_blocks(x[:, k] * y, block), sum_blocks(x[:, k] ** 2, block)
+        interval = ratio_interval(top, np.where(bottom > 1e-9, bottom, 0), 1 - 0.05 / slots)
+        if interval is not None:
+            effect = top.sum() / bottom.sum()
+            left.append({"slot": k + 1, "effect": _round(effect), "interval": [_round(bound) for bound in interval]})
+    fit = fit_clusters(x, y, block)
+    even = not (np.abs(x) > 1e-9).any()
+    return {"even": even, "left": left, "chance": None if fit is None else _round(fit.chance)}
 
 
 def measure_evenness(observations: Observations, seed: int) -> dict[str, Any] | None:
@@ -76,23 +79,16 @@ def _round(value: float) -> float:
     return round(float(value), 9)
 
 
+@dataclass(frozen=True, slots=True)
 class ClusterFit:
     """A least-squares fit whose errors hang together within blocks.
 
     Attributes:
-        effect: of each column. error: its standard error. blocks: how many.
-        chance: p of F(rank, blocks - rank) that all effects are 0.
+        effect: of each column. chance: p of F(rank, blocks - rank) that all effects are 0.
     """
 
-    def __init__(self, effect: FloatArray, error: FloatArray, blocks: int, chance: float) -> None:
-        self.effect, self.error, self.blocks, self.chance = effect, error, blocks, chance
-
-    def intervals(self, level: float) -> tuple[FloatArray, FloatArray]:
-        """Return the lower and the upper bound of each effect."""
-        from scipy.special import stdtrit
-
-        reach = float(stdtrit(self.blocks - 1, (1 + level) / 2)) * self.error
-        return self.effect - reach, self.effect + reach
+    effect: FloatArray
+    chance: float
 
 
 def fit_clusters(x: FloatArray, y: FloatArray, block: IntArray) -> ClusterFit | None:
@@ -115,8 +111,7 @@ def fit_clusters(x: FloatArray, y: FloatArray, block: IntArray) -> ClusterFit | 
     covariance = scale * sums.T @ sums / np.outer(level, level)
     covariance += 1e-12 * max(float(np.mean(y**2)), 1e-12) * np.eye(rank)
     statistic = float(b @ np.linalg.solve(covariance, b)) * (blocks - rank) / (rank * (blocks - 1))
-    error = np.sqrt(np.einsum("ij,jk,ik->i", axes, covariance, axes))
-    return ClusterFit(axes @ b, error, blocks, float(f.sf(statistic, rank, blocks - rank)))
+    return ClusterFit(axes @ b, float(f.sf(statistic, rank, blocks - rank)))
 
 
 def demean(values: FloatArray, group: IntArray) -> FloatArray:

@@ -38,7 +38,11 @@ def check_position(report: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _find_left(report: Mapping[str, Any], place: Mapping[str, Any]) -> str | None:
     """Return the sentence on what is left of the places in the scores, None where that is nothing to speak of."""
+    if not place:
+        return _find_effect(report)
     if place.get("chance") is None or place["chance"] > PLACE_CHANCE:
+        return None
+    if not place["left"]:
         return None
     largest = max(place["left"], key=lambda slot: abs(slot["effect"]))
     if abs(largest["effect"]) < MIN_PLACE_SHARE * (report.get("scale") or DEFAULT_SCALE):
@@ -49,7 +53,19 @@ def _find_left(report: Mapping[str, Any], place: Mapping[str, Any]) -> str | Non
         mend = "judge.correct_place=true takes it out"
     return (
         f"What was shown in place {largest['slot']} scores {largest['effect']:+.2f} points ({low:+.2f} to {high:+.2f}) "
-        f"for the place alone; {mend}."
+        f"against what was not, for the place alone; {mend}."
+    )
+
+
+def _find_effect(report: Mapping[str, Any]) -> str | None:
+    """Return the sentence on the ratings' places, in a report that does not say what is left in the scores."""
+    largest = max((s for s in report["position"] if s["interval"] is not None), key=lambda slot: abs(slot["effect"]))
+    low, high = largest["interval"]
+    if low <= 0 <= high or abs(largest["effect"]) < MIN_PLACE_SHARE * DEFAULT_SCALE:
+        return None
+    return (
+        f"The judge rates what it is shown in place {largest['slot']} by {largest['effect']:+.2f} points "
+        f"({low:+.2f} to {high:+.2f}) for the place alone; judge.correct_place=true takes it out."
     )
 
 

@@ -41,10 +41,10 @@ def test_a_liking_that_adds_is_warned_of_until_it_is_taken_out(shape: str, order
     tables = simulate_places(400, 4, orders, add_places(SHAPES[shape](4)), seed=orders)
     before, after = _measure(tables, correct=False), _measure(tables, correct=True)
     assert len(_warnings(before)) == 1  # one cause, whatever the number of places
-    assert "for the place alone; judge.correct_place=true takes it out" in _warnings(before)[0]
+    assert "against what was not, for the place alone; judge.correct_place=true takes it out" in _warnings(before)[0]
     assert _warnings(after) == []
     assert all(slot["interval"][0] < 0 < slot["interval"][1] for slot in after["place"]["left"])
-    assert max(abs(slot["effect"]) for slot in after["place"]["left"]) < 0.08
+    assert max(abs(slot["effect"]) for slot in after["place"]["left"]) < 0.1
     [fine] = [finding for finding in list_findings(after) if finding.check == "position"]
     assert "that is taken out of the scores, and" in fine.text
     assert set(after["place"]["taken_out"]["overall-rating"]) == {"4"}
@@ -75,13 +75,14 @@ def test_a_liking_that_does_not_add_is_reported_as_such(liking: Any, orders: int
 
 @pytest.mark.parametrize("prompts", [20, 40, 200])
 def test_what_is_left_is_covered_by_its_intervals(prompts: int) -> None:
-    points = SHAPES["first"](4) - 0.25
+    points = SHAPES["first"](4)
+    truth = points - (1 - points) / 3  # against the mean of the other three places
     covered = 0
     for seed in range(200):
         left = measure_left(observe_judge(prompts, 4, 1, seed, liking=add_places(points)), seed)
         assert left is not None
         intervals = [slot["interval"] for slot in left["left"]]
-        covered += all(low <= point <= high for (low, high), point in zip(intervals, points, strict=True))
+        covered += all(low <= point <= high for (low, high), point in zip(intervals, truth, strict=True))
     assert covered >= 0.925 * 200  # 95% of all places together
 
 
