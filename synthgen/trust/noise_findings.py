@@ -8,7 +8,7 @@ from typing import Any
 from synthgen.trust.finding import Finding, percent
 
 MIN_RELIABILITY = 0.5  # below, noise has the larger share of the differences between scores
-MAX_REPEATED = 0.8  # what a single order may repeat at most, by its interval, for scores to be called noise
+MAX_REPEATED = 0.95  # what a single order may repeat at most, by its interval, for scores to be called noise
 NOISE = "this judge's scores are mostly noise"
 
 
