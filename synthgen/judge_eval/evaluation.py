@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from synthgen.config.stage_names import name_generations
 from synthgen.judge_eval.labelled import LabelledSet
-from synthgen.judge_eval.tables import GENERATOR, to_unit_tables
-from synthgen.pairs.index import FloatArray
+from synthgen.judge_eval.metrics import Verdicts, score_verdicts
+from synthgen.judge_eval.tables import GENERATOR, make_pair_id, to_unit_tables
 from synthgen.trust.comparisons import TIE
-from synthgen.trust.intervals import share_interval
-from synthgen.trust.observations import nanmean
+from synthgen.trust.observations import Observations, nanmean
 from synthgen.trust.position import measure_position
 from synthgen.trust.reduction import observe
 
@@ -23,84 +23,114 @@ from synthgen.trust.reduction import observe
 def evaluate(
     labelled: LabelledSet, judgements: pa.Table, *, use_expected: bool = True, seed: int = 0
 ) -> dict[str, Any]:
-    """Return how often the judge prefers the better text, as plain JSON values.
+    """Return how often each judge prefers the better text, as plain JSON values.
 
     A verdict is the judge's preference on one pair in one repetition: the sign of the difference of the two texts'
     values (expected ratings where they exist, averaged over aspects); equal values are a tie.
 
     Returns:
-        `all` and `subsets` by name, each with
+        Of the judge (of several: of the first, and `judges` by name has each), `all` and `subsets` by name, each with
         `pairs`, and `judged`: those with at least one verdict;
-        `accuracy`: mean over judged pairs of their verdicts, right 1, tie 0.5, wrong 0 (0.5 is chance), and
-        `accuracy_interval`: 95%, Wilson;
-        `consistent_accuracy`: share of all pairs for which the verdicts of all orders are right (LLMBar's and
-        JudgeBench's rule; 0.25 is chance, a failed judgement counts against it); None with fewer than two orders;
-        `agreement_between_orders`: share of the pairs with two verdicts or more for which all are the same;
+        `accuracy`: mean over judged pairs of their verdicts, right 1, tie 0.5, wrong 0 (0.5 is chance; LLMBar's
+        average accuracy, where nothing ties and fails), `accuracy_interval`: 95%, Wilson;
+        `accuracy_failed_wrong`: the same of all judgements, failed ones wrong;
+        `consistent_accuracy`: share of all pairs that were asked about in both orders and rightly judged in each
+        (0.25 is chance, a failed judgement counts against it);
+        `judgebench_accuracy`: JudgeBench's rule, share of all pairs with more right verdicts than wrong ones, so that
+        right and tie counts as right (`judgebench_interval`: 95%, Wilson);
+        `llmbar_agreement`: LLMBar's positional agreement, share of the pairs with verdicts in both orders that are the
+        same, and `agreement_between_orders`: of those with several verdicts in whichever orders;
+        these are None where no pair was asked about in both orders;
         `kappa`: Cohen's kappa between verdicts and labels, which a coin has at 0;
-        `tie_rate`: share of the verdicts; `failed_rate`: share of (pairs x orders) without a verdict.
-        Beside them `orders`, `position` (measure_position) and `unreadable` rows of the file by reason.
+        `tie_rate`: share of the verdicts; `failed_rate`: share of (pairs x repetitions) without a verdict.
+        Beside them `judge_model`, `orders` (repetitions), `position` (measure_position, of the pairs that were asked
+        about in both orders alone: else it would be quality), `failures` by reason, `notes` on what the judgements
+        cannot tell, `agreement_between_judges` by pair of names, and `unreadable` rows of the file by reason.
 
     Args:
         labelled: the pairs.
         judgements: JUDGEMENTS_SCHEMA of the tables of `to_unit_tables`.
     """
+    names = sorted(set(judgements["judge_model"].to_pylist())) or ["none"]
+    results, verdicts = {}, {}
+    for name in names:
+        own = judgements.filter(pc.equal(judgements["judge_model"], name))
+        results[name], verdicts[name] = _evaluate_judge(labelled, own, name, use_expected, seed)
+    found = {**results[names[0]], "unreadable": dict(labelled.unreadable)}
+    if len(names) > 1:
+        found["judges"] = results
+        found["agreement_between_judges"] = [
+            {"judges": [left, right], **_compare(verdicts[left], verdicts[right])}
+            for left, right in combinations(names, 2)
+        ]
+    return found
+
+
+def _evaluate_judge(
+    labelled: LabelledSet, judgements: pa.Table, name: str, use_expected: bool, seed: int
+) -> tuple[dict[str, Any], Verdicts]:
     tables = to_unit_tables(labelled)
-    units = [(tables[name_generations(GENERATOR)], judgements)]
-    seen = observe(units, use_expected=use_expected)
-    better = np.array([pair.better for pair in labelled.pairs])
-    # Completions 2i and 2i + 1 are texts A and B of pair i. Shape (orders, pairs), positive where A is preferred.
-    preference = nanmean(seen.value[:, 0::2, :] - seen.value[:, 1::2, :], axis=2)
-    gain = np.where(better == 0, preference, -preference)
-    verdict = np.where(np.isnan(gain), np.nan, np.where(np.abs(gain) < TIE, 0.5, gain > 0))
+    texts = tables[name_generations(GENERATOR)]
+    seen = observe([(texts, judgements)], use_expected=use_expected)
+    verdicts = _read_verdicts(labelled, seen)
     subsets = np.array([pair.subset for pair in labelled.pairs])
-    return {
-        "orders": len(verdict),
-        "all": _score_verdicts(verdict, seed),
-        "subsets": {str(name): _score_verdicts(verdict[:, subsets == name], seed) for name in np.unique(subsets)},
-        "position": measure_position(seen, seed),
-        "unreadable": dict(labelled.unreadable),
+    both = verdicts.in_both_orders
+    ids = pa.array([make_pair_id(pair) for pair, twice in zip(labelled.pairs, both, strict=True) if twice], pa.string())
+    fair = judgements.filter(pc.is_in(judgements["prompt_id"], ids))
+    failures = dict(sorted(seen.requests.errors.items()))
+    result = {
+        "judge_model": name,
+        "orders": len(verdicts.right),
+        "all": score_verdicts(verdicts),
+        "subsets": {str(subset): score_verdicts(verdicts.take(subsets == subset)) for subset in np.unique(subsets)},
+        "position": measure_position(observe([(texts, fair)], use_expected=use_expected), seed) if both.any() else None,
+        "failures": failures,
+        "notes": list(_note(labelled, verdicts)),
     }
+    return result, verdicts
 
 
-def cohens_kappa(right: float, tied: float) -> float:
-    """Return Cohen's kappa of verdicts (first, second, tie) with labels (first, second), both orders taken together.
-
-    kappa = (p_o - p_e) / (1 - p_e) (Cohen 1960, doi 10.1177/001316446002000104). Over both orders each label is first
-    and second equally often, whence p_e = (1 - tied) / 2, whichever place the judge prefers.
-
-    Args:
-        right, tied: shares of the verdicts.
-    """
-    expected = (1 - tied) / 2
-    return (right - expected) / (1 - expected)
+def _read_verdicts(labelled: LabelledSet, seen: Observations) -> Verdicts:
+    """Return the verdicts. Completions 2i and 2i + 1 are texts A and B of pair i."""
+    better = np.array([pair.better for pair in labelled.pairs])
+    preference = nanmean(seen.value[:, 0::2, :] - seen.value[:, 1::2, :], axis=2)  # positive where A is preferred
+    gain = np.where(better == 0, preference, -preference)
+    right = np.where(np.isnan(gain), np.nan, np.where(np.abs(gain) < TIE, 0.5, gain > 0))
+    assert seen.slot is not None
+    slot = seen.slot[:, 0::2, :]  # of text A, by aspect
+    return Verdicts(right, (slot == 0).any(axis=2), (slot == 1).any(axis=2))
 
 
-def _score_verdicts(verdict: FloatArray, seed: int) -> Mapping[str, Any]:
-    """Return the measures for verdicts of shape (orders, pairs): 1 right, 0.5 tie, 0 wrong, NaN none."""
-    orders, pairs = verdict.shape
-    given = ~np.isnan(verdict)
-    several = given.sum(axis=0) >= 2
-    judged = given.any(axis=0)
-    per_pair = nanmean(verdict, axis=0)[judged]
-    verdicts = verdict[given]
-    right, tied = ((verdicts == 1).mean(), (verdicts == 0.5).mean()) if len(verdicts) else (0.0, 0.0)
-    return {
-        "pairs": pairs,
-        "judged": int(judged.sum()),
-        "accuracy": float(per_pair.mean()) if len(per_pair) else None,
-        "accuracy_interval": _interval(per_pair, seed),
-        "consistent_accuracy": float((verdict == 1).all(axis=0).mean()) if orders >= 2 else None,
-        "agreement_between_orders": float(_all_same(verdict[:, several]).mean()) if several.any() else None,
-        "kappa": cohens_kappa(float(right), float(tied)) if len(verdicts) else None,
-        "tie_rate": float(tied) if len(verdicts) else None,
-        "failed_rate": float(1 - given.mean()) if orders else 1.0,
-    }
+def _note(labelled: LabelledSet, verdicts: Verdicts) -> Iterator[str]:
+    """Yield what the judgements cannot tell."""
+    asked, a_first = verdicts.asked, verdicts.a_first
+    if not asked.any():
+        return
+    both = verdicts.in_both_orders
+    twice = ~both & (asked.sum(axis=0) > 1)
+    if twice.any():
+        yield (
+            f"{int(twice.sum()):,} pairs were judged several times in one order and never in the other: they say "
+            "nothing of consistency"
+        )
+    single = ~both & asked.any(axis=0)
+    if single.all() or (single.any() and not both.any()):
+        first = a_first[:, single] == (np.array([pair.better for pair in labelled.pairs])[single] == 0)
+        share = float(first[asked[:, single]].mean())
+        if share in (0.0, 1.0):
+            place = "first" if share == 1.0 else "second"
+            yield f"the better text was always shown {place}: accuracy cannot be told from a liking for that place"
+        else:
+            yield "no pair was judged in both orders: what a liking for a place does is not known"
+    elif single.any():
+        yield f"{int(single.sum()):,} pairs were judged in one order only"
+    if (absent := int((~asked.any(axis=0)).sum())) > 0:
+        yield f"{absent:,} pairs have no judgement"
 
 
-def _interval(per_pair: FloatArray, seed: int) -> list[float] | None:
-    interval = share_interval(per_pair, np.ones(len(per_pair)))
-    return interval and list(interval)
-
-
-def _all_same(verdict: FloatArray) -> npt.NDArray[np.bool_]:
-    return np.asarray(np.nanmax(verdict, axis=0) == np.nanmin(verdict, axis=0))
+def _compare(left: Verdicts, right: Verdicts) -> dict[str, Any]:
+    """Return the share of pairs of which two judges say the same, their verdicts added up."""
+    sides = [np.sign(nanmean(one.right, axis=0) - 0.5) for one in (left, right)]
+    known = ~np.isnan(sides[0]) & ~np.isnan(sides[1])
+    same = (sides[0] == sides[1])[known]
+    return {"pairs": int(known.sum()), "share": float(same.mean()) if known.any() else None}

@@ -54,7 +54,8 @@ def read_labelled(
     - `input`, `output_1`, `output_2`, `label` 1 or 2: LLMBar (arXiv 2310.07641);
     - `question`, `response_A`, `response_B`, `label` `A>B` or `B>A`: JudgeBench (arXiv 2410.12784).
     `id` (or `pair_id`) and `subset` (or, in JudgeBench, `source`) are taken where they are there; else the row number
-    is the id, and of several files the file's name the subset. Where ids repeat, the subset is put before them.
+    in its file is the id, and of several files the file's name the subset. Where ids repeat, the subset is put before
+    them.
 
     Args:
         key: the configuration key that holds the path, for messages.
@@ -69,7 +70,7 @@ def read_labelled(
     read: Callable[[Mapping[str, Any]], _Content] | None = None
     for source in sources:
         group = source.name.split(".")[0] if len(sources) > 1 and isinstance(source, FileSource) else "all"
-        for row in source.rows():
+        for number, row in enumerate(source.rows()):
             if not isinstance(row, Row):
                 unreadable[row.reason] += 1
                 continue
@@ -81,7 +82,7 @@ def read_labelled(
             except UnusableRowError as error:
                 unreadable[error.reason] += 1
                 continue
-            identity = _first(row.values, ("id", "pair_id"), len(pairs) + sum(unreadable.values()))
+            identity = _first(row.values, ("id", "pair_id"), number)
             subset = _first(row.values, ("subset", "source"), group)
             pairs.append(LabelledPair(str(identity), str(subset), tuple(messages), texts, better))
     if not pairs:

@@ -38,7 +38,7 @@ def judgements_from_texts(
     - `order`: `AB` if A (chosen, output_1, response_A) was shown as Text 1, `BA` if it was shown as Text 2;
     - `text`: what the judge wrote, in the format of the aspect; null where it wrote nothing;
     - `aspect`, `judge_model`, `finish_reason` (`stop` or `length`): optional.
-    The first record of an (id, aspect) is repetition 0, the next one repetition 1, and so on.
+    The first record of a (judge_model, id, aspect) is repetition 0, the next one repetition 1, and so on.
 
     Args:
         key: the configuration key that holds the path, for messages.
@@ -52,15 +52,16 @@ def judgements_from_texts(
     if not path.is_file() or data_suffix(path) not in READERS:
         raise ConfigError(f"{key}={recorded_path} is no file of {', '.join(READERS)}")
     prompt_ids = {pair.id: make_pair_id(pair) for pair in labelled.pairs}
-    seen: Counter[tuple[str, str]] = Counter()
+    seen: Counter[tuple[str, str, str]] = Counter()
     rows = []
     for row in FileSource(path, path.name).rows():
         if not isinstance(row, Row):
             raise ConfigError(f"{key}={recorded_path} line {row.line}: {row.message}")
         record = {"aspect": aspect, "judge_model": "recorded", **row.values}
         _check_record(record, prompt_ids, f"{key}={recorded_path} line {row.line}")
-        name = str(record["id"]), str(record["aspect"])
-        rows.append(_make_row(record, prompt_ids[name[0]], seen[name], resolve_aspect(name[1], own_aspects)))
+        identity, rated = str(record["id"]), str(record["aspect"])
+        name = str(record["judge_model"]), identity, rated
+        rows.append(_make_row(record, prompt_ids[identity], seen[name], resolve_aspect(rated, own_aspects)))
         seen[name] += 1
     return pa.Table.from_pylist(rows, schema=JUDGEMENTS_SCHEMA)
 
@@ -96,4 +97,12 @@ def _make_row(record: Mapping[str, Any], prompt_id: str, repetition: int, aspect
         "raw_text": text.encode("utf-8", "replace").decode(),
         "attempts": 1,
         "finish_reason": finish_reason,
+        "error": None if parsed.status != "invalid" else _explain(text, truncated),
     }
+
+
+def _explain(text: str, truncated: bool | None) -> str:
+    """Return why a text without any rating has none."""
+    if not text.strip():
+        return "no_text"
+    return "judgement_cut_off" if truncated else "unparsable"

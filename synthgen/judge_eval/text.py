@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _COLUMNS = {
@@ -10,39 +11,73 @@ _COLUMNS = {
     "judged": "judged",
     "accuracy": "accuracy",
     "accuracy_interval": "95%",
+    "accuracy_failed_wrong": "failed wrong",
     "consistent_accuracy": "consistent",
-    "agreement_between_orders": "orders agree",
+    "judgebench_accuracy": "JudgeBench",
+    "llmbar_agreement": "LLMBar agree",
     "kappa": "kappa",
     "tie_rate": "ties",
     "failed_rate": "failed",
 }
+_WIDTH = 110
 
 
-def format_eval(result: Mapping[str, Any]) -> str:
-    """Return a row per subset and one for all, and what the columns mean in a line.
+def format_eval(result: Mapping[str, Any], where: str | None = None) -> str:
+    """Return a row per subset and one for all, for each judge, a verdict and what the columns mean.
 
     Args:
-        result: what `evaluate` returned.
+        result: what `evaluate` returned. where: the file that holds it; None: none does.
     """
+    judges = result.get("judges") or {result["judge_model"]: result}
+    lines: list[str] = []
+    for name, own in judges.items():
+        lines += [*_tabulate(own), "", *textwrap.wrap(f"{name}: {_say_verdict(own)}", _WIDTH)]
+        lines += [line for text in _say_rest(own) for line in textwrap.wrap(text, _WIDTH)] + [""]
+    for pair in result.get("agreement_between_judges") or []:
+        share = "-" if pair["share"] is None else f"{100 * pair['share']:.1f}%"
+        lines.append(f"{' and '.join(pair['judges'])} say the same of {share} of {pair['pairs']:,} pairs.")
+    lines += [
+        "accuracy: ties count half, 50% is chance; failed wrong: the same, what failed counts as wrong; consistent:",
+        "right in both orders; JudgeBench: its rule, right and tie counts as right; LLMBar agree: the same verdict in",
+        "both orders.",
+    ]
+    if result["unreadable"]:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in result["unreadable"].items())
+        lines.append(f"Rows left out: {reasons}.")
+    if where is not None:
+        lines.append(f"All figures: {where}")
+    return "\n".join(lines)
+
+
+def _tabulate(result: Mapping[str, Any]) -> list[str]:
     subsets = result["subsets"] if len(result["subsets"]) > 1 else {}
     rows = [("subset", *_COLUMNS.values())]
     for name, measures in [*subsets.items(), ("all", result["all"])]:
         rows.append((name, *(_show(key, measures[key]) for key in _COLUMNS)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    lines += [
-        "",
-        f"{result['orders']} order(s); accuracy: ties count half, 50% is chance; consistent: right in every order.",
-    ]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+
+
+def _say_verdict(result: Mapping[str, Any]) -> str:
+    measures = result["all"]
+    if measures["accuracy"] is None:
+        return "no judgement could be read"
+    low, high = measures["accuracy_interval"]
+    accuracy = f"{100 * measures['accuracy']:.1f}% ({100 * low:.1f} to {100 * high:.1f})"
+    orders = f"{result['orders']} order{'s' if result['orders'] != 1 else ''}"
+    if low <= 0.5 <= high:
+        return f"no better than chance: right in {accuracy} of the cases, {orders}"
+    return f"{'better' if low > 0.5 else 'worse'} than chance: right in {accuracy} of the cases, {orders}"
+
+
+def _say_rest(result: Mapping[str, Any]) -> Iterator[str]:
     for slot in result["position"] or []:
         low, high = slot["interval"] or (float("nan"),) * 2
-        lines.append(
-            f"Text {slot['slot']} is rated {slot['effect']:+.2f} points for its place ({low:+.2f} to {high:+.2f})."
-        )
-    if result["unreadable"]:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in result["unreadable"].items())
-        lines.append(f"Rows left out: {reasons}.")
-    return "\n".join(lines)
+        yield f"Text {slot['slot']} is rated {slot['effect']:+.2f} points for its place ({low:+.2f} to {high:+.2f})."
+    if result["failures"]:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in result["failures"].items())
+        yield f"Judgements that failed: {reasons}."
+    yield from (f"Note: {note}." for note in result["notes"])
 
 
 def _show(key: str, value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from synthgen.config import Config
+from synthgen.config import Config, JudgeMode
 from synthgen.config.stage_names import JUDGE, name_generations
 from synthgen.flow import ResolvedStage, model_fields
 from synthgen.judge_eval import GENERATOR, LabelledSet, evaluate, read_labelled, to_unit_tables
@@ -21,14 +21,17 @@ from synthgen.stages.base import StageFiles
 from synthgen.stages.judge import JudgeStage
 
 
-def run_judge_eval(config: Config, data: str) -> dict[str, Any]:
+def run_judge_eval(config: Config, data: str, orders: int | None = None) -> dict[str, Any]:
     """Judge the pairs of `data` and return how the judge did (also in `<run.dir>/judge_eval.json`).
+
+    Args:
+        orders: how often each pair is judged; None: in both orders, and once where there are none (pointwise).
 
     Raises:
         ConfigError: the file cannot be read, or the configuration cannot work.
     """
     labelled = read_labelled(data, key="data")
-    resolved, slices = _resolve(config, labelled)
+    resolved, slices = _resolve(config, labelled, orders)
     with live_cluster(config.cluster):
         plan = plan_pools(config, read_cluster(config.cluster), stages={JUDGE: config.judge.model})
         with Session(config) as session:
@@ -45,11 +48,15 @@ def run_judge_eval(config: Config, data: str) -> dict[str, Any]:
             return result
 
 
-def _resolve(config: Config, labelled: LabelledSet) -> tuple[ResolvedStage, list[tuple[int, int]]]:
+def _resolve(
+    config: Config, labelled: LabelledSet, orders: int | None = None
+) -> tuple[ResolvedStage, list[tuple[int, int]]]:
     """Return the judge's stage with directories that belong to this data, and the slices of pairs that are units."""
     size = config.run.unit_size
     slices = [(low, min(low + size, len(labelled.pairs))) for low in range(0, len(labelled.pairs), size)]
-    stage = JudgeStage(replace(config.judge, orders=2, canary_fraction=0.0), (GENERATOR,), config.run.seed)
+    if orders is None:
+        orders = 1 if config.judge.mode is JudgeMode.pointwise and config.judge.temperature == 0 else 2
+    stage = JudgeStage(replace(config.judge, orders=orders, canary_fraction=0.0), (GENERATOR,), config.run.seed)
     identity = stable_hex([[pair.id, *pair.texts] for pair in labelled.pairs], size, digits=12)
     fingerprint = stable_hex(
         SCHEMA_VERSION, stage.name, dict(stage.fingerprint_fields()), model_fields(stage.model), identity, digits=12

@@ -21,7 +21,7 @@ from synthgen.judge_eval import (
     read_labelled,
     to_unit_tables,
 )
-from synthgen.judge_eval.evaluation import cohens_kappa
+from synthgen.judge_eval.metrics import cohens_kappa
 from synthgen.judge_eval.tables import make_pair_id
 from synthgen.records import GENERATIONS_SCHEMA, JUDGEMENTS_SCHEMA, PROMPTS_SCHEMA
 
