@@ -386,6 +386,7 @@ class GpuConfig:
     memory_gib: float = 0.0  # GiB
     bandwidth_gb_s: float = 0.0  # memory bandwidth, 10^9 bytes/s
     tflops_bf16: float = 0.0  # dense
+    tops_fp4: float = 0.0  # dense FP4 peak, TFLOPS; 0: no FP4 units
     tops_fp8: float = 0.0  # dense; 0: none
     tops_int8: float = 0.0  # dense; 0: none
     interconnect_gb_s: float = 0.0  # to another GPU of the node, one direction, 10^9 bytes/s

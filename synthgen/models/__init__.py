@@ -9,10 +9,13 @@ PUBLIC = (
     "checkpoint",
     "dequantize",
     "gguf",
+    "inquiry",
+    "layers",
     "locate",
     "quantization",
     "smollm2",
     "steps",
+    "table",
     "tensors",
     "tiny",
 )

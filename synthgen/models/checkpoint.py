@@ -1,111 +1,187 @@
-"""Where a model's numbers come from: the catalog, a built-in, a directory, an object store or the Hub."""
+"""Where a model's numbers come from: the catalog, a built-in, a directory, an object store or the Hub.
+
+Weights are counted by the best that can be had: the tensors of a catalog entry, the checkpoint's safetensors headers
+(on disk, or fetched as ranges from the Hub), a model that transformers builds without memory, the numbers of
+`config.json`.
+vLLM is asked only about what is not known here, in a process of its own (`inquiry.py`).
+"""
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING
-
 from synthgen.config import ModelConfig
+from synthgen.config.resources import project_path
 from synthgen.errors import ConfigError, first_line
-from synthgen.models.architecture import Architecture, read_architecture
-from synthgen.models.reach import GIVE_NUMBERS, check_reachable
+from synthgen.models.architecture import KNOWN_FAMILIES, Architecture, list_missing, read_architecture
+from synthgen.models.config_file import find_section, merge_overrides, read_text
+from synthgen.models.config_source import Found, find_config, find_quantization
+from synthgen.models.headers import fetch_table, read_directory
+from synthgen.models.inquiry import Answer, ask
+from synthgen.models.quantization_readers import knows_method, name_method
+from synthgen.models.reach import check_reachable
+from synthgen.models.table import Table, parse_table
+
+TENSORS = "tensors"
+"""Key of `model.architecture` that names a file of `conf/model/tensors/`, or is the path of one."""
+BUILT_IN_LACKS = ("bitsandbytes", "hqq")
+"""Methods that vLLM 0.32 does not have built in; `plugin` packages bring them."""
+PLUGINS = {"bitsandbytes": "vllm_bnb_plugin"}
 
 
 def resolve_architecture(model: ModelConfig) -> Architecture:
     """Return the shape of `model`'s checkpoint.
 
-    `model.architecture` goes first; what it leaves out is read from the checkpoint's `config.json`. Only that one file
-    is ever fetched.
+    `model.architecture` goes first; what it leaves out is read from the checkpoint's `config.json`. Weights are never
+    fetched.
 
     Raises:
-        ConfigError: there is no such file, it cannot be reached, or its numbers cannot be used.
+        UnknownShapeError: a number is missing, and nobody knows it.
+        ConfigError: there is no such file, it cannot be reached, its numbers cannot be used, or vLLM refuses it.
     """
-    config: Mapping[str, Any] = model.architecture
-    source = f"the catalog's architecture of {model.name}"
-    if not (config.get("hidden_size") or config.get("text_config")):
-        source, found = _read_config(model)
-        config = {**found, **model.architecture}
-    return read_architecture(config, dtype=model.dtype, quantization=model.quantization, source=source)
+    given = bool(model.architecture.get("hidden_size") or find_section(model.architecture))
+    found = None
+    if not given or list_missing(model.architecture):
+        try:
+            found = find_config(model)
+        except ConfigError:
+            if not given:
+                raise
+    if found is None:
+        config = model.architecture
+        _check_quantization(model, config, None)
+        source = f"the catalog's architecture of {model.name}"
+        table, by = _read_tensors(config)
+        return _read(model, config, source, table, by)
+    config = merge_overrides(found.config, model.architecture)
+    table, by = _read_tensors(config)
+    if table is None:
+        table, by = _read_headers(model, found, config)
+    answer = _inquire(config, table)
+    _check_quantization(model, config, answer)
+    if answer.filled is not None:
+        config = _fill(config, answer.filled)
+    if table is None and answer.table is not None:
+        table, by = answer.table, "the model that transformers builds of its config.json"
+    arch = _read(model, config, found.source, table, by)
+    doubts = tuple(f"not told: {trouble}" for trouble in answer.trouble if table is None or not answer.table)
+    return replace(arch, notes=(*arch.notes, *doubts)) if doubts and not arch.exact else arch
 
 
-def _read_config(model: ModelConfig) -> tuple[str, Mapping[str, Any]]:
-    from synthgen.models.gguf import describe_config, find_gguf, serves_files
+def _read(
+    model: ModelConfig, config: Mapping[str, Any], source: str, table: Table | None, by: str | None
+) -> Architecture:
+    return read_architecture(
+        config, dtype=model.dtype, quantization=model.quantization, source=source, table=table, counted_by=by
+    )
 
-    model_id = model.id
-    source = find_gguf(model)
-    if source is not None:
-        return model_id, describe_config(source.read_header(), as_file=serves_files())
-    if model_id in (MISSING, ""):
+
+def _read_tensors(config: Mapping[str, Any]) -> tuple[Table | None, str | None]:
+    name = config.get(TENSORS)
+    if not isinstance(name, str) or not name:
+        return None, None
+    path = Path(name) if name.endswith(".txt") else project_path("conf") / "model" / TENSORS / f"{name}.txt"
+    try:
+        return _read_lines(str(path), path.stat().st_mtime_ns), "the catalog's list of its tensors"
+    except (OSError, ValueError) as error:
         raise ConfigError(
-            "model.id is not set; give a Hub id or a directory, such as generators.main.model.id=org/name"
+            f"model.architecture.{TENSORS}={name}: {path} cannot be read ({first_line(error)}); "
+            "synthgen.models.refresh writes such files"
+        ) from error
+
+
+@lru_cache(maxsize=256)
+def _read_lines(path: str, _changed: int) -> Table:
+    return parse_table(Path(path).read_text().splitlines())
+
+
+def _read_headers(model: ModelConfig, found: Found, config: Mapping[str, Any]) -> tuple[Table | None, str | None]:
+    """Return the tensors by the files themselves, where they are on this machine or the Hub serves them."""
+    text = read_text(config)
+    layers = text.get("num_hidden_layers") or len(text.get("layer_types") or text.get("hybrid_override_pattern") or "")
+    quantized = any(find_quantization(config, text))
+    if not isinstance(layers, int) or not layers:
+        return None, None
+    if found.directory is not None:
+        table = _read_files(str(found.directory), layers, quantized, _changed(found.directory))
+        if table is not None:
+            return table, "its safetensors headers, to the byte"
+    if found.repo and not os.environ.get("HF_HUB_OFFLINE"):
+        commit = found.directory.name if found.directory is not None else ""
+        table = _fetch_files(found.repo, model.revision, commit, layers, quantized)
+        if table is not None:
+            return table, "its safetensors headers on the Hub, to the byte"
+    return None, None
+
+
+def _changed(directory: Path) -> int:
+    try:
+        return max((file.stat().st_mtime_ns for file in directory.glob("*.safetensors*")), default=0)
+    except OSError:
+        return 0
+
+
+@lru_cache(maxsize=64)
+def _read_files(directory: str, layers: int, quantized: bool, _changed: int) -> Table | None:
+    return read_directory(Path(directory), layers, quantized=quantized)
+
+
+@lru_cache(maxsize=64)
+def _fetch_files(repo: str, revision: str | None, commit: str, layers: int, quantized: bool) -> Table | None:
+    from huggingface_hub import constants
+
+    try:
+        check_reachable(constants.ENDPOINT, repo)
+    except ConfigError:
+        return None
+    return fetch_table(repo, revision, commit, layers, quantized=quantized)
+
+
+def _inquire(config: Mapping[str, Any], table: Table | None) -> Answer:
+    """Ask what is not known here; nothing for a plain family whose numbers are all there."""
+    text = read_text(config)
+    family = str(text.get("model_type") or config.get("model_type") or "llama")
+    known = family in KNOWN_FAMILIES
+    quantization = next(iter(find_quantization(config, text)), None)
+    check = not known or (quantization is not None and not knows_method(quantization))
+    count = table is None and (not known or bool(list_missing(config)))
+    if not check and not count and not list_missing(config):
+        return Answer()
+    return ask(config, count=count or bool(list_missing(config)), check=check)
+
+
+def _fill(config: Mapping[str, Any], filled: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `config` with the family's defaults where the file says nothing."""
+    section = find_section(config)
+    own = config[section] if section is not None else config
+    known = read_text(config)
+    added = {key: value for key, value in filled.items() if value is not None and known.get(key) is None}
+    added = {key: value for key, value in added.items() if key not in ("quantization_config", "dtype", "torch_dtype")}
+    both = {**own, **added}
+    return {**config, section: both} if section is not None else both
+
+
+def _check_quantization(model: ModelConfig, config: Mapping[str, Any], answer: Answer | None) -> None:
+    """Raise ConfigError for what vLLM refuses: by its own word, or a method that is known not to be built in."""
+    if not model.served_by.loads_checkpoint or model.unservable:
+        return
+    if answer is not None and answer.refusal:
+        raise ConfigError(
+            f"model.id={model.id}: vLLM {answer.asked} {answer.refusal}; take another checkpoint of the model, or a "
+            "version or plugin of vLLM that has it"
         )
-    if model_id.startswith("builtin:"):
-        from synthgen.models.locate import ensure_builtin
-
-        path = ensure_builtin(model_id) / "config.json"
-    elif "://" in model_id:
-        return _read_remote(model_id)
-    elif Path(model_id).expanduser().is_dir():
-        path = Path(model_id).expanduser() / "config.json"
-    elif model_id.startswith(("/", "./", "../", "~")):
-        raise ConfigError(f"model.id={model_id} is not a directory")
-    else:
-        path = _fetch_from_hub(model)
-    try:
-        return str(path), _parse(path.read_bytes(), str(path))
-    except OSError as error:
-        raise ConfigError(f"model.id={model_id}: cannot read {path} ({error.strerror}); {GIVE_NUMBERS}") from error
-
-
-def _parse(data: bytes, source: str) -> Mapping[str, Any]:
-    try:
-        parsed = json.loads(data)
-    except ValueError as error:
-        raise ConfigError(f"{source} is not JSON ({error})") from error
-    if not isinstance(parsed, dict):
-        raise ConfigError(f"{source} holds no JSON object")
-    return parsed
-
-
-def _read_remote(url: str) -> tuple[str, Mapping[str, Any]]:
-    from pyarrow import ArrowException
-    from pyarrow.fs import FileSystem
-
-    source = f"{url.rstrip('/')}/config.json"
-    try:
-        filesystem, path = FileSystem.from_uri(source)
-        with filesystem.open_input_stream(path) as stream:
-            return source, _parse(stream.read(), source)
-    except (OSError, ArrowException) as error:
-        raise ConfigError(f"model.id={url}: cannot read {source} ({first_line(error)}); {GIVE_NUMBERS}") from error
-
-
-def _fetch_from_hub(model: ModelConfig) -> Path:
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
-
-    repo = model.id
-    if repo.count("/") != 1:
-        raise ConfigError(f"model.id={model.id} is neither a Hub id (org/name) nor a directory")
-    try:
-        cached = try_to_load_from_cache(repo, "config.json", revision=model.revision)
-        if isinstance(cached, str):
-            return Path(cached)
-        check_reachable(constants.ENDPOINT, model.id)
-        return Path(hf_hub_download(repo, "config.json", revision=model.revision))
-    except GatedRepoError as error:
-        raise ConfigError(
-            f"model.id={repo} asks you to accept its terms: do so at {constants.ENDPOINT}/{repo}, then set HF_TOKEN"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise ConfigError(
-            f"model.id={repo}: the Hub has no such model, or HF_TOKEN may not see it; check the name"
-        ) from error
-    except (EntryNotFoundError, OSError, ValueError) as error:
-        raise ConfigError(
-            f"model.id={repo}: its config.json cannot be fetched ({first_line(error)}); {GIVE_NUMBERS}"
-        ) from error
+    found = find_quantization(config, read_text(config))
+    methods = [name_method(one) for one in found] + ([model.quantization.lower()] if model.quantization else [])
+    for method in methods:
+        plugin = PLUGINS.get(method)
+        if method in BUILT_IN_LACKS and not (plugin and find_spec(plugin)) and not (answer and answer.asked):
+            raise ConfigError(
+                f"model.id={model.id} is quantized by {method}, which vLLM 0.32 does not have built in; take an AWQ or "
+                "GPTQ checkpoint, which has as many bits"
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -19,11 +20,12 @@ from synthgen.models.tensors import count_active_parameters, count_parameters
 from synthgen.planning.fit import Fit, Lengths, fit_model
 from synthgen.planning.hardware import list_gpu_kinds
 from synthgen.planning.memory import GIB, kv_bytes_per_token, weights_bytes
-from synthgen.planning.splits import list_tensor_parallel_sizes
+from synthgen.planning.splits import Splitting, list_tensor_parallel_sizes
 
 CPU_WEIGHTS_GIB = 2.0
 """A model of at most so many GiB, in a format that CPUs serve, is said to need no GPU."""
 SHORT_DTYPES = {"bfloat16": "BF16", "float16": "FP16", "float32": "FP32"}
+FORMAT_SUFFIX = re.compile(r"-(fp8|nvfp4|mxfp4|w8a8|w4a16|awq-int4|gptq-int4|int4|bnb-nf4|gguf)$")
 SMALLEST_SEQS = 8
 """A set-up counts as one that serves a model if its KV cache holds so many sequences of 1,024 tokens."""
 
@@ -134,23 +136,42 @@ def find_smallest_setup(arch: Architecture, model: ModelConfig) -> str:
     """Return the set-up of one node (else two) with the least GPU memory that serves the model; empty: none."""
     if weights_bytes(arch) / GIB <= CPU_WEIGHTS_GIB and arch.quantization.on_cpu:
         return "CPU"
+    cluster = find_smallest_cluster(arch, model)
+    return name_setup(cluster) if cluster is not None else ""
+
+
+def find_smallest_cluster(arch: Architecture, model: ModelConfig) -> ClusterConfig | None:
+    """Return the machines of one node (else two) with the least GPU memory that serve the model; None: none do."""
     for nodes in (1, 2):
-        found: list[tuple[float, float, str]] = []
+        found: list[tuple[float, float, str, ClusterConfig]] = []
         for gpu in list_gpu_kinds().values():
             for count in (1, 2, 4, 8):
                 cluster = ClusterConfig(nodes=nodes, gpus_per_node=count, gpu=gpu)
+                memory = nodes * count * gpu.memory_gib
+                if memory * GIB < weights_bytes(arch) or (found and memory > min(one[0] for one in found)):
+                    continue
                 if any(_serves(fit) for fit in _split(arch, model, cluster, count, nodes)):
-                    name = f"{count} × {gpu.name}" if nodes == 1 else f"{nodes} nodes of {count} × {gpu.name}"
-                    found.append((nodes * count * gpu.memory_gib, gpu.bandwidth_gb_s, name))
+                    found.append((memory, gpu.bandwidth_gb_s, gpu.name, cluster))
                     break
         if found:
-            return min(found)[2]
-    return ""
+            return min(found, key=lambda one: one[:3])[3]
+    return None
+
+
+def name_setup(cluster: ClusterConfig) -> str:
+    """Return machines in words, such as `2 × A100-80`."""
+    name = f"{cluster.gpus_per_node} × {cluster.gpu.name}"
+    return name if cluster.nodes == 1 else f"{cluster.nodes} nodes of {name}"
+
+
+def base_name(name: str) -> str:
+    """Return a catalog name without its format: `llama-3.3-70b-fp8` and `llama-3.3-70b-w8a8` are one model."""
+    return FORMAT_SUFFIX.sub("", name)
 
 
 def _split(arch: Architecture, model: ModelConfig, cluster: ClusterConfig, count: int, stages: int) -> Iterator[Fit]:
     if count in list_tensor_parallel_sizes(arch, count):
-        yield fit_model(arch, model, cluster, count, stages, Lengths())
+        yield fit_model(arch, model, cluster, Splitting(count, stages), Lengths())
 
 
 def _serves(fit: Fit) -> bool:

@@ -7,9 +7,9 @@ from synthgen.errors import ConfigError
 from synthgen.models.architecture import Architecture
 from synthgen.models.checkpoint import resolve_architecture
 from synthgen.planning.engine_plan import EnginePlan
-from synthgen.planning.fit import Lengths
+from synthgen.planning.fit import Lengths, choose_own_context, explain_data_context
 from synthgen.planning.hardware import count_cpus, read_host_memory_gib
-from synthgen.planning.memory import CPU_BLOCK, GIB, kv_cache_tokens, sequence_kv_bytes, weights_bytes
+from synthgen.planning.memory import CPU_BLOCK, GIB, kv_cache_tokens, sequence_kv_bytes, state_bytes, weights_bytes
 from synthgen.planning.splits import check_tensor_parallel_size
 
 MAX_WEIGHTS_GIB = 16.0
@@ -46,7 +46,7 @@ def plan_on_cpu(
     cache_gib = DEFAULT_KV_GIB if model.kv_cache_memory_gib is None else model.kv_cache_memory_gib
     _check(arch, model, tp, cache_gib, memory, key)
     pool = cache_gib * GIB
-    longest = _choose_context(arch, model, pool, tp, key)
+    longest = _choose_context(arch, model, pool, tp, key, lengths)
     tokens = kv_cache_tokens(
         arch, pool, longest, model.kv_cache_dtype, tensor_parallel_size=tp, block=CPU_BLOCK, slack=longest
     )
@@ -55,11 +55,14 @@ def plan_on_cpu(
     cpus = max(tp, count_cpus(cluster) // -(-replicas // cluster.nodes))
     chunked = bool(model.enable_chunked_prefill)
     reasons = []
-    if model.max_model_len is None and longest < min(arch.context_length, DEFAULT_CONTEXT):
+    wanted = min(choose_own_context(arch, lengths), DEFAULT_CONTEXT)
+    if model.max_model_len is None and longest < wanted:
         reasons.append(
             f"max_model_len lowered from {arch.context_length:,} to {longest:,} tokens: {key}.kv_cache_memory_gib="
             f"{cache_gib:g} holds no more in one sequence"
         )
+    elif model.max_model_len is None and longest < min(arch.context_length, DEFAULT_CONTEXT):
+        reasons.append(explain_data_context(arch, longest))
     elif model.max_model_len is None and longest < arch.context_length:
         reasons.append(f"max_model_len lowered from {arch.context_length:,} to {longest:,} tokens, as on any CPU")
     return EnginePlan(
@@ -73,11 +76,13 @@ def plan_on_cpu(
         max_model_len=longest,
         # A request with a seed kills vLLM 0.32 on a CPU as soon as a step holds a part of a prompt (docs/engines.md).
         enable_chunked_prefill=chunked,
+        # Prefixes of a state are kept only where prefill is chunked (`MambaModelConfig` of vLLM).
+        enable_prefix_caching=False if state_bytes(arch) and not chunked else None,
         weights_gib=weights_bytes(arch) / GIB,
         kv_cache_gib=cache_gib * tp,
         kv_cache_tokens=tokens,
         kv_cache_memory_gib=cache_gib,
-        reasons=tuple(reasons),
+        reasons=(*reasons, *arch.notes, f"weights counted by {arch.source}"),
     )
 
 
@@ -104,7 +109,7 @@ def _check(arch: Architecture, model: ModelConfig, tp: int, cache_gib: float, me
     check_tensor_parallel_size(arch, tp, tp, key)
 
 
-def _choose_context(arch: Architecture, model: ModelConfig, pool: float, tp: int, key: str) -> int:
+def _choose_context(arch: Architecture, model: ModelConfig, pool: float, tp: int, key: str, lengths: Lengths) -> int:
     def held(tokens: int) -> int:
         return sequence_kv_bytes(
             arch, tokens, model.kv_cache_dtype, tensor_parallel_size=tp, block=CPU_BLOCK, slack=tokens
@@ -118,7 +123,7 @@ def _choose_context(arch: Architecture, model: ModelConfig, pool: float, tp: int
                 f"raise {key}.kv_cache_memory_gib={pool / GIB:g}"
             )
         return model.max_model_len
-    longest = min(arch.context_length, DEFAULT_CONTEXT)
+    longest = min(choose_own_context(arch, lengths), DEFAULT_CONTEXT)
     if held(longest) <= pool:
         return longest
     fits = int(pool // held(CPU_BLOCK)) * CPU_BLOCK

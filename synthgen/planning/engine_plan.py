@@ -26,6 +26,8 @@ class EnginePlan:
         num_gpus: GPUs per replica; num_cpus: logical CPUs that Ray books per replica; nodes: nodes per replica.
         max_model_len, max_num_batched_tokens: tokens; None where the engine is not vLLM.
         enable_chunked_prefill: None leaves it to vLLM.
+        expert_parallel: whole experts are dealt out to the GPUs of a replica.
+        enable_prefix_caching: None: as the configuration says.
         weights_gib: of the whole model, one copy. fit: sizes per GPU; None without GPUs.
         kv_cache_gib, kv_cache_tokens: of one replica.
         kv_cache_memory_gib: what vLLM is told to take, GiB per process; None: it measures.
@@ -47,6 +49,8 @@ class EnginePlan:
     kv_cache_gib: float = 0.0
     kv_cache_tokens: int = 0
     kv_cache_memory_gib: float | None = None
+    expert_parallel: bool = False
+    enable_prefix_caching: bool | None = None
     fit: Fit | None = None
     speed: Speed | None = None
     reasons: tuple[str, ...] = ()
@@ -64,6 +68,8 @@ class EnginePlan:
     def apply(self, model: ModelConfig) -> ModelConfig:
         """Return `model` with the choices that it left open filled in."""
         chunked = model.enable_chunked_prefill
+        caching = self.enable_prefix_caching
+        dealt = {"enable_expert_parallel": True} if self.expert_parallel else {}
         return replace(
             model,
             tensor_parallel_size=self.tensor_parallel_size,
@@ -74,4 +80,6 @@ class EnginePlan:
             max_model_len=self.max_model_len,
             enable_chunked_prefill=self.enable_chunked_prefill if chunked is None else chunked,
             kv_cache_memory_gib=self.kv_cache_memory_gib,
+            enable_prefix_caching=model.enable_prefix_caching if caching is None else caching,
+            engine_args={**dealt, **model.engine_args},
         )

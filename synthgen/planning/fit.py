@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from synthgen.config import ClusterConfig, ModelConfig
 from synthgen.models.architecture import Architecture
+from synthgen.planning.cache_blocks import ALIGNED_STATES
 from synthgen.planning.memory import (
     GIB,
     buffers_bytes,
@@ -20,6 +21,7 @@ from synthgen.planning.memory import (
     split_layers,
     weights_bytes,
 )
+from synthgen.planning.splits import Splitting, read_data_parallel
 
 MAX_SEQS_LARGE = 512
 MAX_SEQS_SMALL = 256
@@ -27,6 +29,12 @@ MAX_SEQS_SMALL = 256
 LARGE_GPU_GIB = 70
 SHORTEST_CONTEXT = 1024
 """A context that is lowered to fit stays at least so long, tokens."""
+SMALLER_STEPS = ((8192, 256), (4096, 128), (2048, 64), (1024, 32))
+"""(max_num_batched_tokens, max_num_seqs) that are tried where vLLM's own leave no room: both take memory."""
+CRAMPED_SEQS = 16
+"""Room for fewer sequences than that is made larger by a smaller step."""
+CONTEXT_STEP = 1024
+"""A context that follows from the data is rounded up to a multiple of this, tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +42,14 @@ class Lengths:
     """Expected lengths in tokens: of the prompt, of one completion, and the longest prompt plus completion to serve.
 
     `prefill` are the prompt tokens to compute per completion, where several completions share a prompt; None: all.
+    `bound` is what no sequence of the data exceeds, by the bytes of its prompts; None: the data are not known.
     """
 
     prompt: float = 512.0
     output: float = 512.0
     longest: int = 2048
     prefill: float | None = None
+    bound: int | None = None
 
     @property
     def sequence(self) -> float:
@@ -73,11 +83,13 @@ class Fit:
     max_model_len: int
     max_num_seqs: int
     max_num_batched_tokens: int
+    expert_parallel: bool = False
+    data_parallel_size: int = 1
 
     @property
     def gpus(self) -> int:
         """GPUs of one replica."""
-        return self.tensor_parallel_size * self.pipeline_parallel_size
+        return self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size
 
     @property
     def fits(self) -> bool:
@@ -86,20 +98,53 @@ class Fit:
 
 
 def fit_model(
-    arch: Architecture, model: ModelConfig, cluster: ClusterConfig, tp: int, pp: int, lengths: Lengths
+    arch: Architecture, model: ModelConfig, cluster: ClusterConfig, splitting: Splitting, lengths: Lengths
 ) -> Fit:
-    """Return how `model` fits on `tp` × `pp` GPUs of `cluster`, and how many sequences it then runs at once."""
-    gpus = tp * pp
+    """Return how `model` fits when it is split so, and how many sequences it then runs at once.
+
+    Where the steps that vLLM would take leave room for few sequences or none, smaller ones are tried: fewer tokens in a
+    batch and fewer sequences at once, as far as the configuration leaves them open.
+    """
     large = cluster.gpu.memory_gib >= LARGE_GPU_GIB
-    most = model.max_num_seqs or (MAX_SEQS_LARGE if large else MAX_SEQS_SMALL)
-    step = model.max_num_batched_tokens or (16384 if large and "A100" not in cluster.gpu.name else 8192)
+    own = (
+        16384 if large and "A100" not in cluster.gpu.name else 8192,
+        MAX_SEQS_LARGE if large else MAX_SEQS_SMALL,
+    )
+    best = _fit_step(arch, model, cluster, splitting, lengths, own)
+    if best.fits and best.concurrent_seqs >= CRAMPED_SEQS:
+        return best
+    for step in SMALLER_STEPS:
+        if step[0] >= own[0] and step[1] >= own[1]:
+            continue
+        smaller = _fit_step(arch, model, cluster, splitting, lengths, step)
+        if _room(smaller) > 1.2 * _room(best) or (smaller.fits and not best.fits):
+            best = smaller
+    return best
+
+
+def _room(fit: Fit) -> int:
+    return min(fit.concurrent_seqs, fit.max_num_seqs) if fit.fits else -1
+
+
+def _fit_step(
+    arch: Architecture,
+    model: ModelConfig,
+    cluster: ClusterConfig,
+    splitting: Splitting,
+    lengths: Lengths,
+    own: tuple[int, int],
+) -> Fit:
+    """Return the fit with the steps of `own` (tokens of a batch, sequences), where the configuration gives none."""
+    tp, pp, dp = splitting.tp, splitting.pp, read_data_parallel(model)
+    step, most = model.max_num_batched_tokens or own[0], model.max_num_seqs or own[1]
     layers = max(split_layers(arch.num_layers, pp))
-    weights = weights_bytes(arch, tensor_parallel_size=tp, stages=pp) + buffers_bytes(arch)
+    dealt = tp * dp if splitting.expert_parallel else None
+    weights = weights_bytes(arch, tensor_parallel_size=tp, stages=pp, expert_gpus=dealt) + buffers_bytes(arch)
     reserve = reserve_bytes(
         arch,
         max_num_batched_tokens=step,
         max_num_seqs=most,
-        gpus=gpus,
+        gpus=tp * pp * dp,
         tensor_parallel_size=tp,
         layers=layers,
         cuda_graphs=not model.enforce_eager,
@@ -108,48 +153,83 @@ def fit_model(
     pool = usable - weights - reserve
     if model.kv_cache_memory_gib is not None:
         pool = min(pool, model.kv_cache_memory_gib * GIB)
+    under_way = step * (
+        pp + 1 if pp == 1 else pp
+    )  # scheduling a step ahead of the one that runs (`max_in_flight_tokens`)
+    states = ALIGNED_STATES if model.enable_prefix_caching else 1
 
     def sequence(tokens: float, slack: int = 0) -> int:
         return sequence_kv_bytes(
-            arch, tokens, model.kv_cache_dtype, tensor_parallel_size=tp, layers=layers, slack=slack
+            arch,
+            tokens,
+            model.kv_cache_dtype,
+            tensor_parallel_size=tp,
+            layers=layers,
+            slack=slack,
+            states=states if slack else 1,
         )
 
-    longest = _choose_context(arch, model, pool, lambda tokens: sequence(tokens, step), lengths)
-    needed = sequence(longest if model.max_model_len else min(longest, _shortest(arch, lengths)), step)
+    longest = _choose_context(arch, model, pool, lambda tokens: sequence(tokens, under_way), lengths)
+    needed = sequence(longest if model.max_model_len else min(longest, _shortest(arch, lengths)), under_way)
     concurrent = int(pool // max(1, sequence(min(lengths.sequence, longest)))) if pool > 0 else 0
     seqs = model.max_num_seqs or max(1, _round_down(min(concurrent, most)))
     return Fit(
         tensor_parallel_size=tp,
         pipeline_parallel_size=pp,
-        nodes=_count_nodes(cluster, tp, pp),
-        replicas=_count_replicas(cluster, tp, pp),
+        nodes=_count_nodes(cluster, tp * dp, pp),
+        replicas=_count_replicas(cluster, tp * dp, pp),
         weights_gib=weights / GIB,
         reserve_gib=reserve / GIB,
         kv_gib=pool / GIB,
         short_gib=max(0.0, (needed - pool) / GIB),
         kv_tokens=kv_cache_tokens(
-            arch, max(0.0, pool), longest, model.kv_cache_dtype, tensor_parallel_size=tp, layers=layers, slack=step
+            arch,
+            max(0.0, pool),
+            longest,
+            model.kv_cache_dtype,
+            tensor_parallel_size=tp,
+            layers=layers,
+            slack=under_way,
+            states=states,
         ),
         concurrent_seqs=concurrent,
         max_model_len=longest,
         max_num_seqs=seqs,
         max_num_batched_tokens=step,
+        expert_parallel=splitting.expert_parallel,
+        data_parallel_size=dp,
+    )
+
+
+def choose_own_context(arch: Architecture, lengths: Lengths) -> int:
+    """Return the context to serve where the configuration names none: what the data need, at most the checkpoint's."""
+    if lengths.bound is None:
+        return arch.context_length
+    return min(arch.context_length, -(-max(lengths.bound, SHORTEST_CONTEXT) // CONTEXT_STEP) * CONTEXT_STEP)
+
+
+def explain_data_context(arch: Architecture, chosen: int) -> str:
+    """Return why a context that follows from the data is what it is."""
+    return (
+        f"max_model_len {chosen:,} of {arch.context_length:,} tokens: no sequence of the data is longer (bytes of the "
+        "longest prompt + max_tokens, rounded up; anew at each start); set max_model_len for another"
     )
 
 
 def _choose_context(
     arch: Architecture, model: ModelConfig, pool: float, sequence: Callable[[float], int], lengths: Lengths
 ) -> int:
-    """Return max_model_len: what is asked for, else the checkpoint's, lowered to what the cache holds."""
+    """Return max_model_len: what is asked for, else what the data need, lowered to what the cache holds."""
     if model.max_model_len:
         return model.max_model_len
-    if pool <= 0 or sequence(arch.context_length) <= pool:
-        return arch.context_length
-    low, high = 1, arch.context_length // 256
+    wanted = choose_own_context(arch, lengths)
+    if pool <= 0 or sequence(wanted) <= pool:
+        return wanted
+    low, high = 1, max(1, wanted // 256)
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if sequence(middle * 256) <= pool else (low, middle - 1)
-    return max(low * 256, min(arch.context_length, _shortest(arch, lengths)))
+    return max(low * 256, min(wanted, _shortest(arch, lengths)))
 
 
 def _shortest(arch: Architecture, lengths: Lengths) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,13 +9,12 @@ from synthgen.config import ClusterConfig, ModelConfig
 from synthgen.errors import ConfigError
 from synthgen.models.checkpoint import resolve_architecture
 from synthgen.models.quantization import Quantization
-from synthgen.planning.catalog import SHORT_DTYPES, load_models, nearest_models
+from synthgen.planning.catalog import SHORT_DTYPES, base_name, load_models, nearest_models
 from synthgen.planning.fit import Lengths
 from synthgen.planning.hardware import resolve_cluster
 from synthgen.planning.memory import GIB, weights_bytes
 from synthgen.planning.placement import plan_engine
 
-FORMAT_SUFFIX = re.compile(r"-(fp8|w8a8|awq-int4|gptq-int4|bnb-nf4|gguf)$")
 STUDY = "arXiv 2411.02355"
 """Kurtic et al., half a million evaluations of Llama 3.1 8B, 70B and 405B in three formats."""
 
@@ -35,6 +33,8 @@ LOSSES = {
     "int8": Loss(1, f"1 to 3% of the scores, if well calibrated ({STUDY})"),
     "int4": Loss(1, f"about that of INT8 ({STUDY})"),
     "mxfp4": Loss(0, "none: the weights as published"),
+    "nvfp4": Loss(1, "not known here; NVIDIA's cards name it for each model"),
+    "mxfp4-made": Loss(1, "not known here"),
     "gguf": Loss(2, "Q4_K_M: perplexity 8.02 for 7.93 on Qwen2 7B (card of Qwen2-7B-Instruct-GGUF)"),
     "nf4": Loss(2, "not known here"),
 }
@@ -64,8 +64,8 @@ def list_formats(name: str, cluster: ClusterConfig) -> list[FormatChoice]:
     Raises:
         ConfigError: the catalog has no such model.
     """
-    base = FORMAT_SUFFIX.sub("", name)
-    entries = [model for model in load_models() if FORMAT_SUFFIX.sub("", model.name) == base and model.architecture]
+    base = base_name(name)
+    entries = [model for model in load_models() if base_name(model.name) == base and model.architecture]
     if not entries:
         near = " or ".join(nearest_models(name)) or "what synthgen models lists"
         raise ConfigError(f"model={name} is not in the catalog, or has no numbers there; try {near}")
@@ -110,4 +110,6 @@ def _kind(quantization: Quantization) -> str:
         return quantization.method
     if quantization.method == "bitsandbytes":
         return "nf4"
+    if quantization.kind.endswith("FP4"):
+        return "nvfp4" if quantization.kind == "NVFP4" else "mxfp4-made"
     return quantization.compute if quantization.compute in ("fp8", "int8") else "int4"

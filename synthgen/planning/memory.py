@@ -19,7 +19,9 @@ from synthgen.models.tensors import (
     list_input_tensors,
     list_layer_tensors,
     list_output_tensors,
+    list_tensors,
 )
+from synthgen.planning.cache_blocks import cut_blocks, page_bytes
 
 GIB = 2**30
 GPU_BLOCK = 16
@@ -39,13 +41,19 @@ MXFP4_PADDING = 256
 
 @lru_cache(maxsize=4096)
 def weights_bytes(
-    arch: Architecture, quantization: Quantization | None = None, *, tensor_parallel_size: int = 1, stages: int = 1
+    arch: Architecture,
+    quantization: Quantization | None = None,
+    *,
+    tensor_parallel_size: int = 1,
+    stages: int = 1,
+    expert_gpus: int | None = None,
 ) -> int:
     """Return the bytes of the weights on the fullest GPU (with one GPU: all of them).
 
     Args:
         quantization: another format than the checkpoint's own.
         tensor_parallel_size: GPUs that share each layer.
+        expert_gpus: GPUs that whole experts are dealt out to (expert parallelism); None: each expert is split.
         stages: pipeline stages; layers are dealt out as `vllm.distributed.utils.get_pp_indices` does.
     """
     quant = arch.quantization if quantization is None else quantization
@@ -59,8 +67,15 @@ def weights_bytes(
             tensors += list_input_tensors(arch)
         if last:
             tensors += list_output_tensors(arch)
-        largest = max(largest, _sum_bytes(tensors, arch, quant, tensor_parallel_size))
+        largest = max(largest, _sum_bytes(tensors, arch, quant, tensor_parallel_size, expert_gpus))
     return math.ceil(largest)
+
+
+@lru_cache(maxsize=256)
+def expert_bytes(arch: Architecture) -> float:
+    """Return the bytes of all experts that a token may be sent to, in the checkpoint's format."""
+    tensors = (tensor for tensor in list_tensors(arch) if tensor.expert)
+    return _sum_bytes(tensors, arch, arch.quantization, 1, None)
 
 
 def buffers_bytes(arch: Architecture) -> int:
@@ -78,11 +93,18 @@ def split_layers(layers: int, stages: int) -> list[int]:
 
 
 def kv_bytes_per_token(arch: Architecture, kv_cache_dtype: str = "auto") -> int:
-    """Return the KV cache of one token in all layers: 2 × layers × kv_heads × head_dim × bytes.
+    """Return the KV cache of one token in all layers with attention: 2 × layers × kv_heads × head_dim × bytes.
 
-    Layers with a sliding window count in full; see `sequence_kv_bytes` for what a long sequence really keeps.
+    Layers with a sliding window count in full; see `sequence_kv_bytes` for what a long sequence really keeps. States do
+    not grow with a sequence: see `state_bytes`.
     """
-    return sum(_layer_kv_bytes(arch, kv_cache_dtype, 1) for _ in range(arch.num_layers))
+    element = cache_element_bytes(arch, kv_cache_dtype)
+    return sum(page_bytes(cache, element, arch.dtype_bytes, 1) for cache in arch.caches if not cache.state)
+
+
+def state_bytes(arch: Architecture) -> int:
+    """Return what the layers without attention keep of a sequence, however long it is."""
+    return sum(page_bytes(cache, 1, arch.dtype_bytes, 1) for cache in arch.caches if cache.state)
 
 
 def sequence_kv_bytes(
@@ -94,19 +116,18 @@ def sequence_kv_bytes(
     layers: int | None = None,
     block: int = GPU_BLOCK,
     slack: int = 0,
+    states: int = 1,
 ) -> int:
     """Return the KV cache that a sequence of `tokens` occupies on one GPU, in whole blocks, windows respected.
 
     Args:
         layers: layers on this GPU; None: all.
-        slack: tokens beyond its window that a layer may hold during prefill (`max_num_batched_tokens`).
+        slack: tokens under way at once that a layer may hold beyond its window; 0: what a running sequence holds.
+        states: blocks of each state that a request holds (`cache_blocks.ALIGNED_STATES`).
     """
-    per_layer = _layer_kv_bytes(arch, kv_cache_dtype, tensor_parallel_size)
-    total = 0
-    for window in arch.windows[: layers or arch.num_layers]:
-        kept = tokens if window is None else min(tokens, window + slack)
-        total += math.ceil(kept / block) * block * per_layer
-    return total
+    element = cache_element_bytes(arch, kv_cache_dtype)
+    blocks = cut_blocks(arch, element, tensor_parallel_size=tensor_parallel_size, layers=layers, block=block)
+    return blocks.count(tokens, slack=slack or None, states=states) * blocks.block_bytes
 
 
 def kv_cache_tokens(
@@ -119,25 +140,17 @@ def kv_cache_tokens(
     layers: int | None = None,
     block: int = GPU_BLOCK,
     slack: int = 0,
+    states: int = 1,
 ) -> int:
     """Return the tokens that vLLM says a pool of `pool_bytes` per GPU holds ("KV cache size: N tokens").
 
     vLLM counts how many requests of `max_model_len` fit, times `max_model_len`
     (`v1/core/kv_cache_utils.py::get_kv_cache_capacity`).
     """
-    count = layers or arch.num_layers
-    per_block = _layer_kv_bytes(arch, kv_cache_dtype, tensor_parallel_size) * block * count
-    blocks = int(pool_bytes // per_block)
-    full = sequence_kv_bytes(
-        arch,
-        max_model_len,
-        kv_cache_dtype,
-        tensor_parallel_size=tensor_parallel_size,
-        layers=layers,
-        block=block,
-        slack=slack,
-    )
-    return max(0, int(blocks / (full / per_block) * max_model_len))
+    element = cache_element_bytes(arch, kv_cache_dtype)
+    blocks = cut_blocks(arch, element, tensor_parallel_size=tensor_parallel_size, layers=layers, block=block)
+    full = blocks.count(max_model_len, slack=slack or None, states=states)
+    return max(0, int(int(pool_bytes // blocks.block_bytes) / full * max_model_len)) if full else max_model_len
 
 
 def reserve_bytes(
@@ -170,38 +183,48 @@ def cache_element_bytes(arch: Architecture, kv_cache_dtype: str = "auto") -> flo
     return 2 if kv_cache_dtype in ("bfloat16", "float16") else arch.dtype_bytes
 
 
-def _layer_kv_bytes(arch: Architecture, kv_cache_dtype: str, tensor_parallel_size: int) -> int:
-    element = cache_element_bytes(arch, kv_cache_dtype)
-    if arch.latent is not None:  # the compressed vector is needed whole on every GPU
-        return math.ceil((arch.latent.kv_lora_rank + arch.latent.qk_rope_head_dim) * element)
-    heads = max(1, arch.num_kv_heads // tensor_parallel_size)
-    return math.ceil(2 * heads * arch.head_dim * element)
-
-
-def _sum_bytes(tensors: Iterable[Tensor], arch: Architecture, quant: Quantization, tp: int) -> float:
+def _sum_bytes(
+    tensors: Iterable[Tensor], arch: Architecture, quant: Quantization, tp: int, expert_gpus: int | None
+) -> float:
     total = 0.0
     for tensor in tensors:
-        outputs, inputs = _shard(tensor, arch, tp)
+        copies = tensor.copies
+        if tensor.expert and expert_gpus is not None:  # whole experts are dealt out, in place of slices of each
+            copies, split = -(-copies // expert_gpus), 1
+        else:
+            split = tp
+        if tensor.stored is not None:
+            total += copies * tensor.stored / _stored_share(tensor, arch, split)
+            continue
+        outputs, inputs = _shard(tensor, arch, split)
         vocabulary = quant.everything and tensor.split == "vocab"
-        if vocabulary or (tensor.linear and quant.covers(tensor.name)):
-            if quant.method == "mxfp4":
+        chosen = quant if vocabulary else quant.pick(tensor.name) if tensor.linear else None
+        if chosen is not None:
+            if chosen.method == "mxfp4":
                 outputs, inputs = _pad_experts(tensor, outputs, inputs)
-            matrix = quant.linear_bytes(outputs, inputs)
+            matrix = chosen.linear_bytes(outputs, inputs)
         else:
             matrix = outputs * inputs * float(arch.dtype_bytes)
         bias = outputs * arch.dtype_bytes if tensor.bias else 0
-        total += tensor.copies * (matrix + bias)
+        total += copies * (matrix + bias)
     return total
+
+
+def _stored_share(tensor: Tensor, arch: Architecture, tp: int) -> float:
+    """Return by how many a GPU's part of a stored tensor is smaller than the whole."""
+    if tensor.split == "none" or tensor.outputs == 1:
+        return 1
+    return min(tp, max(1, arch.num_kv_heads)) if tensor.split == "kv" else tp
 
 
 def _shard(tensor: Tensor, arch: Architecture, tp: int) -> tuple[int, int]:
     outputs, inputs = tensor.outputs, tensor.inputs
-    if tensor.split == "outputs":
+    if tensor.split == "outputs" and outputs > 1:
         outputs = -(-outputs // tp)
-    elif tensor.split == "inputs":
+    elif tensor.split == "inputs" and outputs > 1:
         inputs = -(-inputs // tp)
     elif tensor.split == "kv":
-        outputs = max(1, arch.num_kv_heads // tp) * arch.head_dim
+        outputs = -(-outputs // min(tp, max(1, arch.num_kv_heads)))
     elif tensor.split == "vocab":
         outputs = -(-outputs // VOCAB_PADDING) * VOCAB_PADDING
         outputs = -(-outputs // tp)

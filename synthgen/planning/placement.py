@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from synthgen.config import ClusterConfig, ModelConfig
 from synthgen.errors import ConfigError
+from synthgen.models.architecture import UnknownShapeError
 from synthgen.models.checkpoint import resolve_architecture
 from synthgen.models.gguf import describe_serving
 from synthgen.planning.cpu_placement import plan_on_cpu
@@ -13,10 +14,15 @@ from synthgen.planning.engine_plan import DoesNotFitError, EnginePlan
 from synthgen.planning.fit import Lengths
 from synthgen.planning.gpu_placement import GPU_REPLICA_CPUS, plan_on_gpus
 from synthgen.planning.hardware import count_cpus
+from synthgen.planning.limits import check_context, check_values
+from synthgen.planning.splits import read_data_parallel
 from synthgen.planning.suggest import suggest_fit
 
 ECHO_REPLICAS = 4
 ECHO_SEQS = 64
+SAFE_SEQS = 64
+SAFE_STEP = 8192
+"""Sequences at once and tokens of a batch where nothing is known of a model."""
 
 
 def plan_engine(
@@ -48,9 +54,14 @@ def plan_engine(
         return EnginePlan(replicas=model.replicas or cluster.nodes, max_num_seqs=count_cpus(cluster))
     if not model.served_by.loads_checkpoint:
         return _plan_echo(model, cluster, key, lengths)
+    check_values(model, key)
+    try:
+        arch = resolve_architecture(model)
+    except UnknownShapeError as error:
+        return _plan_blind(model, cluster, str(error))
+    check_context(arch, model, key)
     if not cluster.gpus_per_node:
         return _tell_serving(plan_on_cpu(model, cluster, key=key, lengths=lengths), model)
-    arch = resolve_architecture(model)
     try:
         plan = plan_on_gpus(arch, model, cluster, key=key, lengths=lengths, efficiency=efficiency)
         return _tell_serving(plan, model)
@@ -62,6 +73,37 @@ def _tell_serving(plan: EnginePlan, model: ModelConfig) -> EnginePlan:
     """Add to the plan how a GGUF file is served; one with numbers in the catalog is not looked into."""
     said = None if model.architecture else describe_serving(model)
     return plan if said is None else replace(plan, reasons=(*plan.reasons, said))
+
+
+def _plan_blind(model: ModelConfig, cluster: ClusterConfig, why: str) -> EnginePlan:
+    """Return a plan for a model whose shape nobody here knows: the sizes that are given, else all GPUs of a node.
+
+    vLLM measures what fits, and refuses what does not: a planner that cannot count must not be in its way.
+    """
+    tp, pp = model.tensor_parallel_size, model.pipeline_parallel_size or 1
+    per_node = cluster.gpus_per_node
+    if tp is None:
+        tp = 2 ** ((max(1, per_node) // pp or 1).bit_length() - 1) if per_node else 1
+    gpus = tp * pp * read_data_parallel(model) if per_node else 0
+    room = max(1, cluster.nodes * per_node // gpus) if gpus else cluster.nodes
+    taken = (
+        f"takes TP {tp}" + (f" × PP {pp}" if pp > 1 else "") + ", as given" * (model.tensor_parallel_size is not None)
+    )
+    return EnginePlan(
+        tensor_parallel_size=tp,
+        pipeline_parallel_size=pp,
+        replicas=model.replicas or room,
+        num_gpus=gpus,
+        num_cpus=GPU_REPLICA_CPUS if gpus else float(max(tp, count_cpus(cluster))),
+        nodes=-(-gpus // per_node) if per_node else 1,
+        max_num_seqs=model.max_num_seqs or SAFE_SEQS,
+        max_num_batched_tokens=model.max_num_batched_tokens or (SAFE_STEP if gpus else None),
+        max_model_len=model.max_model_len,
+        kv_cache_memory_gib=model.kv_cache_memory_gib,
+        reasons=(
+            f"not planned, since the planner does not know this model's shape ({why}): it {taken}; vLLM will measure",
+        ),
+    )
 
 
 def check_servable(model: ModelConfig, key: str) -> None:

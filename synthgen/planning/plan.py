@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from synthgen.config import ClusterConfig, Config, ModelConfig
+from synthgen.models.architecture import UnknownShapeError
 from synthgen.models.checkpoint import resolve_architecture
 from synthgen.planning.cost import Estimate, estimate_cost
 from synthgen.planning.hardware import resolve_cluster
@@ -119,7 +120,10 @@ def _put_together(
 def _describe_model(model: ModelConfig) -> ModelPlan:
     if not model.served_by.loads_checkpoint:
         return ModelPlan()
-    arch = resolve_architecture(model)
+    try:
+        arch = resolve_architecture(model)
+    except UnknownShapeError:
+        return ModelPlan()
     return ModelPlan(
         format=arch.quantization.label if arch.quantization.method else arch.dtype,
         kv_kib_per_token=kv_bytes_per_token(arch, model.kv_cache_dtype) / 1024,

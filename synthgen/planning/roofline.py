@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from synthgen.config import GpuConfig
 from synthgen.models.architecture import Architecture
 from synthgen.models.tensors import count_active_parameters
-from synthgen.planning.memory import sequence_kv_bytes, weights_bytes
+from synthgen.planning.memory import expert_bytes, sequence_kv_bytes, weights_bytes
 
 STEP_OVERHEAD_S = 0.002
 """Scheduling and sampling of one engine step, s; it is what bounds small models."""
@@ -83,8 +83,8 @@ def estimate_speed(
 
 def _peak_flops(arch: Architecture, gpu: GpuConfig) -> float:
     """Return the peak of the matrix units in the checkpoint's number format; without it the weights are widened."""
-    tops = {"fp8": gpu.tops_fp8, "int8": gpu.tops_int8, "bf16": gpu.tflops_bf16}[arch.quantization.compute]
-    return (tops or gpu.tflops_bf16) * 1e12
+    known = {"fp4": gpu.tops_fp4, "fp8": gpu.tops_fp8, "int8": gpu.tops_int8, "bf16": gpu.tflops_bf16}
+    return (known[arch.quantization.compute] or gpu.tflops_bf16) * 1e12
 
 
 def _weights_read(arch: Architecture, batch: float) -> float:
@@ -96,8 +96,7 @@ def _weights_read(arch: Architecture, batch: float) -> float:
     experts = arch.experts
     if experts is None:
         return total
-    held = 3 * arch.hidden_size * experts.intermediate_size * experts.count * len(experts.layers)
-    held_bytes = held * arch.quantization.weight_bits / 8 if arch.quantization.method else held * arch.dtype_bytes
+    held_bytes = expert_bytes(arch)
     unread: float = (1 - experts.per_token / experts.count) ** batch
     return total - held_bytes * unread
 
@@ -105,7 +104,8 @@ def _weights_read(arch: Architecture, batch: float) -> float:
 def _attention_flops(arch: Architecture, context: float) -> float:
     """Return the multiplications and additions of attention itself, for one token after `context` others."""
     seen = sum(context if window is None else min(context, window) for window in arch.windows)
-    return 4 * arch.num_heads * arch.head_dim * seen
+    kept = sum(numbers for cache in arch.caches for numbers, _ in cache.state)  # a state is read and written whole
+    return 4 * arch.num_heads * arch.head_dim * seen + 4 * kept
 
 
 def _link_s(arch: Architecture, gpu: GpuConfig, tp: int, efficiency: float) -> float:

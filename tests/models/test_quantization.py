@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from synthgen.errors import ConfigError
-from synthgen.models.quantization import Quantization, read_quantization
+from synthgen.models.quantization import Quantization
+from synthgen.models.quantization_readers import read_quantization
 
 GROUP = {"num_bits": 8, "type": "int", "strategy": "channel", "symmetric": True}
 INT8 = {
@@ -80,9 +81,15 @@ def test_read_quantization_online_fp8() -> None:
         read_quantization(None, "awq")
 
 
-def test_read_quantization_names_what_it_knows() -> None:
-    with pytest.raises(ConfigError, match=r"'aqlm'.*awq.*gptq"):
-        read_quantization({"quant_method": "aqlm"})
+def test_read_quantization_takes_what_it_does_not_know_by_its_bits() -> None:
+    some = read_quantization({"quant_method": "aqlm", "nbits_per_codebook": 2, "in_group_size": 8})
+    assert (some.weight_bits, some.note) == (
+        2,
+        "the size of quant_method='aqlm' is not known here: taken as 2 bits per weight",
+    )
+    none = read_quantization({"quant_method": "brand_new"})
+    assert none.linear_bytes(256, 512) == 256 * 512 * 2
+    assert "counted as not quantized" in none.note
 
 
 def test_labels_are_for_people() -> None:

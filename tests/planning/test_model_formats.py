@@ -39,10 +39,10 @@ def test_any_entry_of_a_model_stands_for_all_of_its_formats() -> None:
 
 def test_command_says_what_fits_and_why_the_rest_does_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["models", "model=llama-3.1-70b", "cluster=1xh100"]) == 0
-    table, _, rest = capsys.readouterr().out.partition("\n\nllama-3.1-70b-fp8 ")
+    table, _, rest = capsys.readouterr().out.partition("\n\nllama-3.1-70b (BF16)")
     assert re.search(r"^llama-3\.1-70b-awq-int4 +INT4 \(awq\) +37\.0 +1 +1 ", table, re.MULTILINE)
     assert "does not fit on 1 × H100-80" in rest
-    assert "try model=llama-3.1-70b-awq-int4" in rest
+    assert "try model=llama-3.1-70b-fp8" in rest
     known = {model.name for model in list_models()}
     assert set(re.findall(r"try model=(\S+)", rest)) <= known
 

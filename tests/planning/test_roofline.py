@@ -15,6 +15,7 @@ from synthgen.config import GpuConfig, ModelConfig
 from synthgen.planning import Lengths, resolve_architecture
 from synthgen.planning.fit import fit_model
 from synthgen.planning.roofline import estimate_speed
+from synthgen.planning.splits import Splitting
 
 # Output tokens/s for each of LENGTHS, (prompt, completion) tokens: FP8 weights and FP8 KV cache, all requests at once.
 # NVIDIA/TensorRT-LLM 1.0, docs/source/performance/perf-overview.md.
@@ -49,7 +50,7 @@ def published_model(name: str) -> ModelConfig:
 def predict(name: str, kind: str, tp: int, prompt: int, output: int, efficiency: float) -> float:
     model, cluster = published_model(name), gpus(kind)
     arch = resolve_architecture(model)
-    fit = fit_model(arch, model, cluster, tp, 1, Lengths(prompt, output, prompt + output))
+    fit = fit_model(arch, model, cluster, Splitting(tp), Lengths(prompt, output, prompt + output))
     speed = estimate_speed(
         arch,
         cluster.gpu,
