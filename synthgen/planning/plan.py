@@ -65,7 +65,8 @@ def make_plan(
     """
     ledger = ledger or {}
     machines = resolve_cluster(cluster or config.cluster)
-    plan = plan_pools(config, machines)
+    known = {name: StageLedger(longest_prompt=entry.longest_prompt) for name, entry in ledger.items()}
+    plan = plan_pools(config, machines, ledger=known)
     work = list_work(config, ledger)
 
     def estimate(assumed: Assumptions) -> Estimate:

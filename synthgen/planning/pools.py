@@ -104,6 +104,8 @@ def plan_pools(
     pools: list[PoolPlan] = []
     for key, model, names in groups:
         lengths = _join_lengths([work[name] for name in names if name in work])
+        if lengths is not None and any(name not in work for name in names):
+            lengths = replace(lengths, bound=None)  # what a stage of one's own asks is not known
         engine = plan_engine(model, cluster, key=key, lengths=lengths, efficiency=config.plan.efficiency)
         pools.append(PoolPlan(_name_pool(model, pools), model.name, model.id, tuple(names), engine))
     limits = [model.replicas for _, model, _ in groups]
@@ -208,7 +210,14 @@ def _join_lengths(work: Sequence[StageWork]) -> Lengths | None:
         output=sum(count * lengths.output for count, lengths in sequences) / total,
         longest=max(lengths.longest for _, lengths in sequences),
         prefill=sum(item.total_input_tokens for item in work) / total,
+        bound=_join_bounds(work),
     )
+
+
+def _join_bounds(work: Sequence[StageWork]) -> int | None:
+    """Return what no sequence of these stages exceeds; None: of one of them it is not known."""
+    bounds = [item.bound for item in work]
+    return None if None in bounds else max(bound for bound in bounds if bound is not None)
 
 
 def _name_pool(model: ModelConfig, pools: Sequence[PoolPlan]) -> str:

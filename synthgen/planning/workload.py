@@ -30,6 +30,14 @@ JUDGE_TEMPLATE_TOKENS = 480.0
 """UltraFeedback's instructions and rubric (300 to 600 tokens, by aspect)."""
 TASK_TEMPLATE_TOKENS = 300.0
 """What a distilabel task writes around a prompt (its templates have 50 to 700 tokens)."""
+TEMPLATE_BOUND = 1024
+"""What a chat template may add to a prompt, with a system prompt of its own, tokens."""
+JUDGE_TEMPLATE_BOUND = 6144
+"""What a judge's instructions, rubric and complaint may have, bytes."""
+FOREIGN_TOKENS = 4
+"""A judge's vocabulary may cut a generator's token into so many."""
+RATING_BYTES = {Rationale.full: 480 * 4 + 256, Rationale.short: 160 * 4 + 256, Rationale.none: 256}
+"""What a judgement may have for each text (`judge/format.py`, RATIONALE_CHARACTERS of four bytes), bytes."""
 RATING_TOKENS = {Rationale.full: 110.0, Rationale.short: 45.0, Rationale.none: 6.0}
 """What the judge writes for each text: header, rating and rationale."""
 
@@ -49,6 +57,7 @@ class StageLedger:
         per_replica: output_tokens_per_s is of one replica instead (`synthgen calibrate`).
         asked_again: prompts of units that were finished, or nearly, whose failed rows are asked again; not in
             prompts_done.
+        longest_prompt: bytes of the longest prompt (`measure_prompts`), which no tokenizer makes more tokens of.
     """
 
     units_total: int = 0
@@ -62,6 +71,7 @@ class StageLedger:
     per_replica: bool = False
     again: str = ""
     asked_again: int = 0
+    longest_prompt: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,7 @@ class StageWork:
         measured: what of (input, output) finished units measured.
         again: why finished units are made again; empty: none is.
         asked_again: of `prompts`, those whose rows failed at an earlier start.
+        bound: tokens that no sequence exceeds, prompt and completion; None: the data are not known.
     """
 
     name: str
@@ -103,6 +114,7 @@ class StageWork:
     per_replica: bool = False
     again: str = ""
     asked_again: int = 0
+    bound: int | None = None
 
     @property
     def total_input_tokens(self) -> float:
@@ -130,7 +142,7 @@ class StageWork:
     def lengths(self) -> Lengths:
         """The lengths that an engine for this stage is planned with."""
         longest = math.ceil(2 * self.input_tokens + self.max_output_tokens)
-        return Lengths(self.input_tokens, self.output_tokens, longest, self.input_tokens / self.completions)
+        return Lengths(self.input_tokens, self.output_tokens, longest, self.input_tokens / self.completions, self.bound)
 
 
 def list_work(
@@ -167,6 +179,10 @@ def _generator_work(config: Config, name: str, ledger: Mapping[str, StageLedger]
     if entry.output_tokens is not None:
         output = entry.output_tokens
     prompts = _prompts_left(config, entry)
+    bound = None
+    if entry.longest_prompt is not None:
+        written = len((generator.system_prompt or "").encode()) + len((generator.model.chat_template or "").encode())
+        bound = math.ceil(entry.longest_prompt + written + TEMPLATE_BOUND + most)
     return StageWork(
         name=stage,
         kind="generations",
@@ -177,6 +193,7 @@ def _generator_work(config: Config, name: str, ledger: Mapping[str, StageLedger]
         prompts=prompts,
         requests=prompts,
         completions=generator.n,
+        bound=bound,
         input_tokens=_scale(entry.input_tokens, assumed.prompt_length) or prompt,
         output_tokens=max(1.0, min(most, output * assumed.output_length)),
         max_output_tokens=most,
@@ -206,6 +223,14 @@ def _judge_work(
     most += thought
     if entry.output_tokens is None:
         output += thought / 2
+    bound = None
+    if entry.longest_prompt is not None:
+        rubrics = sum(len(aspect.rubric.encode()) for aspect in judge.aspect.values())
+        longest = max((stage.max_output_tokens for stage in generators), default=0.0)
+        shown_bound = entry.longest_prompt + FOREIGN_TOKENS * longest * math.ceil(texts)
+        answer = max(judge.max_tokens or 0, 1024, RATING_BYTES[judge.rationale] * math.ceil(texts))
+        answer += math.ceil(thought * 2**judge.max_retries)  # a thought that is cut off gets twice the room
+        bound = math.ceil(shown_bound + JUDGE_TEMPLATE_BOUND + rubrics + TEMPLATE_BOUND + 2 * answer)
     prompts = _prompts_left(config, entry)
     return StageWork(
         name=JUDGE,
@@ -217,6 +242,7 @@ def _judge_work(
         prompts=prompts,
         requests=prompts * len(judge.aspects) * judge.orders * groups * (1 + judge.planted_share),
         completions=1,
+        bound=bound,
         input_tokens=entry.input_tokens or JUDGE_TEMPLATE_TOKENS + prompt + written / groups,
         output_tokens=max(1.0, min(most, output)),
         max_output_tokens=most,

@@ -18,7 +18,8 @@ from synthgen.config import ClusterConfig, Config
 from synthgen.errors import ConfigError
 from synthgen.flow import ResolvedStage, load_flow, resolve_flow
 from synthgen.ledger.ingest import PromptLedger, survey_prompts
-from synthgen.ledger.run_dir import FIRST_CONTACT_S, RunDir
+from synthgen.ledger.read_ahead import read_ahead
+from synthgen.ledger.run_dir import FIRST_CONTACT_S, PROMPTS, RunDir
 from synthgen.planning import StageLedger
 from synthgen.planning.hardware import resolve_cluster
 from synthgen.prompts import PromptSource
@@ -30,6 +31,9 @@ from synthgen.stages.base import prompt_parts
 CALIBRATION = "calibration.json"
 SAMPLE_PROMPTS = 1000
 SAMPLE_UNITS = 32
+TOKENS_OF_A_TURN = 32
+"""What a chat template writes around a turn, at most."""
+MOST_REMOTE_UNITS = 500
 CHARS_PER_TOKEN = 4.0
 """English text in the vocabularies of current models; other languages take more tokens."""
 
@@ -55,9 +59,10 @@ def read_ledger(config: Config) -> dict[str, StageLedger]:
     for note in notes:
         print(f"synthgen: {note}", file=sys.stderr)
     tokens = _mean_characters(sample) / CHARS_PER_TOKEN
+    longest = measure_prompts(sample)
     calibration = read_calibration(run_dir, stages, config.cluster)
     return {
-        stage.name: _calibrate(ledger, calibration.get(stage.name))
+        stage.name: replace(_calibrate(ledger, calibration.get(stage.name)), longest_prompt=longest)
         for stage, ledger in zip(stages, _stage_ledgers(run_dir, stages, prompts, tokens, config), strict=True)
     }
 
@@ -211,6 +216,32 @@ def _count_rows(path: Path) -> int | None:
 
         return int(pq.read_metadata(path).num_rows)
     return None
+
+
+def bound_prompts(run_dir: RunDir, units: int) -> int | None:
+    """Return the bytes of the longest prompt of a run; None: too many units lie in an object store to be read."""
+    if run_dir.storage.root is None and units > MOST_REMOTE_UNITS:
+        return None
+    return max(
+        (measure_prompts(table) for table in read_ahead(lambda unit: run_dir.read_unit(PROMPTS, unit), range(units))),
+        default=0,
+    )
+
+
+def measure_prompts(prompts: pa.Table) -> int:
+    """Return what no byte-level tokenizer makes more tokens of than: the longest prompt's bytes, and a few a turn."""
+    if not prompts.num_rows:
+        return 0
+    messages = prompts["messages"].combine_chunks()
+    turns = pc.list_flatten(messages)
+    sizes = pc.fill_null(pc.binary_length(pc.cast(pc.struct_field(turns, "content"), pa.binary())), 0)
+    import numpy as np
+
+    totals = np.bincount(
+        pc.list_parent_indices(messages).to_numpy(), weights=sizes.to_numpy(zero_copy_only=False) + TOKENS_OF_A_TURN
+    )
+    longest = int(totals.max()) if len(totals) else 0
+    return longest + int(pc.max(pc.binary_length(prompts["reference"])).as_py() or 0)  # a judge is shown both
 
 
 def _mean_characters(prompts: pa.Table) -> float:

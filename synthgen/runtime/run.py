@@ -20,10 +20,11 @@ from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir
 from synthgen.ledger.sessions import describe_sessions, read_sessions
 from synthgen.observe.report import join_parts, make_report, stage_report
 from synthgen.observe.view import write_page
-from synthgen.planning import ClusterPlan, plan_pools
+from synthgen.planning import ClusterPlan, StageLedger, plan_pools
 from synthgen.publish.licences import check_licences
 from synthgen.records import Tables
 from synthgen.runtime.cluster import live_cluster, read_cluster
+from synthgen.runtime.plan_ledger import bound_prompts
 from synthgen.runtime.session import Session
 from synthgen.runtime.units import drop_stale_units, make_unit_reader
 from synthgen.stages.base import measure_stage, tables_by_kind
@@ -92,6 +93,7 @@ def _run_once(session: Session, flow: Flow, stages: Sequence[ResolvedStage], pla
             flow.check(run_dir.read_unit(PROMPTS, 0))
         for name, again in drop_stale_units(run_dir, stages, prompts).items():
             print(f"synthgen: prompts have changed: {name} makes {len(again)} units again", file=sys.stderr, flush=True)
+        plan = _bound_context(config, plan, stages, bound_prompts(run_dir, len(prompts.unit_rows)))
         execution = session.execute(stages, plan, prompts.unit_rows)
     except CorruptUnitError as error:
         run_dir.set_aside(error)
@@ -99,6 +101,20 @@ def _run_once(session: Session, flow: Flow, stages: Sequence[ResolvedStage], pla
     session.lease.check()
     session.view.write_status("exporting")
     return _export(config, flow, stages, prompts, run_dir, execution.reused, plan)
+
+
+def _bound_context(
+    config: Config, plan: ClusterPlan, stages: Sequence[ResolvedStage], longest: int | None
+) -> ClusterPlan:
+    """Return the plan with contexts that the data need, where the configuration leaves `max_model_len` open.
+
+    It is no part of a fingerprint: a longer prompt that comes later gets a longer context at the next start.
+    """
+    if longest is None:
+        return plan
+    ledger = {stage.name: StageLedger(longest_prompt=longest) for stage in stages}
+    models = {stage.name: stage.files.stage.model for stage in stages}
+    return plan_pools(config, plan.cluster, ledger=ledger, stages=models)
 
 
 def _export(
