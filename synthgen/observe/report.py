@@ -248,7 +248,7 @@ def list_warnings(report: Mapping[str, Any]) -> list[str]:
     if pairs and not pairs["made"]:
         found.append(f"no pair was made: {describe_losses(pairs)}; `publish` refuses this data set")
     kto = labels.get("kto") or {}
-    empty = [side for side in ("desirable", "undesirable") if kto and not kto[side]]
+    empty = [side for side in ("desirable", "undesirable") if kto.get("high") is not None and not kto[side]]
     if empty and pairs and pairs["made"]:
         found.append(
             f"the config kto has no {' and no '.join(empty)} row (from {_show(kto['high'])} up, to {_show(kto['low'])} "

@@ -26,6 +26,7 @@ from synthgen.pairs.scorers import (
     find_gated,
     fit_scores,
     gather_scores,
+    read_cuts,
     resolve_weights,
 )
 from synthgen.pairs.scores import average_aspects, average_repetitions
@@ -188,7 +189,8 @@ def _label_completions(
     """
     has_text = find_whole(generations, cut_off=config.reject_cut_off)
     if JUDGE in weights:
-        good, bad = scores >= config.kto.high, scores <= config.kto.low
+        high, low = read_cuts(config)
+        good, bad = scores >= high, scores <= low
     else:
         known = ~np.isnan(scores)
         good, bad = (known & find_gated(scored, list(weights), verdict, config) for verdict in (PASS, FAIL))

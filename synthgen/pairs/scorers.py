@@ -156,7 +156,8 @@ def find_verdicts(scored: Scored, name: str, config: PairsConfig) -> npt.NDArray
     """
     values = scored.values[name]
     if name == JUDGE:
-        verdicts = np.select([values >= config.kto.high, values <= config.kto.low], [PASS, FAIL], NONE)
+        high, low = read_cuts(config)
+        verdicts = np.select([values >= high, values <= low], [PASS, FAIL], NONE)
         return verdicts.astype(np.int8)
     assert scored.table is not None
     flat = pc.list_flatten(scored.table)
@@ -166,6 +167,14 @@ def find_verdicts(scored: Scored, name: str, config: PairsConfig) -> npt.NDArray
     found = np.full(len(values), NONE, dtype=np.int8)
     found[rows] = said.to_numpy(zero_copy_only=False)
     return found
+
+
+def read_cuts(config: PairsConfig) -> tuple[float, float]:
+    """Return `pairs.kto.high` and `low` of settings whose quantiles have become numbers (estimates.settle)."""
+    high, low = config.kto.high, config.kto.low
+    if high is None or low is None:
+        raise ValueError("pairs.kto has no numbers yet: settle the settings first")
+    return high, low
 
 
 def find_gated(scored: Scored, names: Sequence[str], wanted: int, config: PairsConfig) -> BoolArray:

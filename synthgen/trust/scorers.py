@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from synthgen.pairs.index import FloatArray, combine, find_in
 from synthgen.trust.comparisons import TIE, list_comparisons
-from synthgen.trust.intervals import bootstrap_ratio, make_blocks, sum_blocks
+from synthgen.trust.intervals import make_blocks, ratio_interval, share_interval, sum_blocks
 
 IntArray = npt.NDArray[np.int64]
 
@@ -69,25 +69,22 @@ class ScorerStats:
         left, right = (side.astype(np.int64) for side in list_comparisons(prompt, seed))
         return {
             "scorers": {
-                name: _describe(values[name], verdicts[name], self._reasons[name], blocks[prompt], seed)
-                for name in values
+                name: _describe(values[name], verdicts[name], self._reasons[name], blocks[prompt]) for name in values
             },
             "scorer_agreement": [
                 {"scorer": one, "other": other}
-                | _compare(values[one], values[other], prompt, self._prompts, left, right, blocks, seed)
+                | _compare(values[one], values[other], prompt, self._prompts, left, right, blocks)
                 for one, other in combinations(values, 2)
             ],
         }
 
 
-def _describe(
-    values: FloatArray, verdicts: FloatArray, reasons: Mapping[str, int], block: IntArray, seed: int
-) -> dict[str, Any]:
-    """Return a scorer's distribution, what passed (95% interval: bootstrap over prompts), and why it was silent."""
+def _describe(values: FloatArray, verdicts: FloatArray, reasons: Mapping[str, int], block: IntArray) -> dict[str, Any]:
+    """Return a scorer's distribution, what passed (95% interval, over prompts), and why it was silent."""
     known = values[~np.isnan(values)]
     judged = ~np.isnan(verdicts)
     passed = judged & (verdicts > 0)
-    interval = bootstrap_ratio(sum_blocks(passed, block), sum_blocks(judged, block), seed)
+    interval = share_interval(sum_blocks(passed, block), sum_blocks(judged, block))
     return {
         "completions": len(values),
         "values": len(known),
@@ -112,23 +109,22 @@ def _compare(
     left: IntArray,
     right: IntArray,
     blocks: IntArray,
-    seed: int,
 ) -> dict[str, Any]:
     """Return how two scorers order the completions of a prompt.
 
     flip_rate = P(sign(d) = -sign(d') | d ≠ 0, d' ≠ 0) for the differences d, d' of two completions by each; 0.5 is what
     a coin gives. spearman = mean over prompts of the correlation of the ranks within the prompt, ties sharing their
-    mean rank (Spearman 1904), where both scorers tell completions apart. Intervals: 95%, bootstrap over prompts.
+    mean rank (Spearman 1904), where both scorers tell completions apart. Intervals: 95%, over prompts.
     """
     with np.errstate(invalid="ignore"):
         d, e = one[left] - one[right], other[left] - other[right]
         strict = (np.abs(d) >= TIE) & (np.abs(e) >= TIE)  # NaN, no value, is neither
     flips = strict & (np.sign(d) != np.sign(e))
     block = blocks[prompt[left]]
-    interval = bootstrap_ratio(sum_blocks(flips, block), sum_blocks(strict, block), seed)
+    interval = share_interval(sum_blocks(flips, block), sum_blocks(strict, block))
     rho = _rank_correlations(one, other, prompt, prompts)
     told = ~np.isnan(rho)
-    rho_interval = bootstrap_ratio(sum_blocks(np.where(told, rho, 0.0), blocks), sum_blocks(told, blocks), seed)
+    rho_interval = ratio_interval(sum_blocks(np.where(told, rho, 0.0), blocks), sum_blocks(told, blocks))
     return {
         "comparisons": int(strict.sum()),
         "flip_rate": float(flips.sum() / strict.sum()) if strict.any() else None,
