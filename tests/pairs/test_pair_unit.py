@@ -268,6 +268,7 @@ def units(draw: st.DrawFn) -> tuple[list[str], list[dict[str, Any]], list[dict[s
             ratings = {name: draw(st.sampled_from([None, 1, 2, 4, 5])) for name in ids}
             judgements.append(make_judgement(prompt_id, ratings, repetition=repetition))
     config = PairsConfig(
+        kto=KtoConfig(high=4.0, low=2.0),
         policy=draw(st.sampled_from(POLICIES.names)),
         min_margin=draw(st.sampled_from([0.0, 0.5, 2.0])),
         max_pairs_per_prompt=draw(st.sampled_from([1, 2, 50])),
