@@ -83,7 +83,8 @@ def make_unit(unit: int, generators: Sequence[str] = ("main",), odd: bool = True
         )
         for sample, text in enumerate(COMPLETIONS[number % len(COMPLETIONS)]):
             completions.append(make_completion(prompt_id, sample, text, output_tokens=None))
-        judgements.append(make_judgement(prompt_id, [5, 1]))
+        places = [0, 1] if number % 2 else [1, 0]  # as a judge is shown them: what is better is not always first
+        judgements.append(make_judgement(prompt_id, [5, 1], slots=places))
     return {
         "prompts": pa.Table.from_pylist(rows, schema=PROMPTS_SCHEMA),
         "generate-main": to_generations(completions),
