@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from synthgen.api.opened import Run, open_run
-from synthgen.api.overrides import Settings, to_overrides
 from synthgen.config import Config
+from synthgen.config.settings import Settings, to_overrides
 
 if TYPE_CHECKING:
     from synthgen.planning import RunPlan

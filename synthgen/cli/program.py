@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from synthgen import __version__
 from synthgen.cli.commands import COMMANDS, find_command
@@ -21,6 +22,7 @@ commands
 
 options
   -m, --multirun     run every combination of comma-separated values: pairs.policy=best_worst,best_random
+  --config FILE      a YAML file of keys and values, put below the rest of the command line
   --config-dir DIR   a directory with config groups of your own, searched first
   --traceback        show Python's traceback with an error
   -h, --help         this text;  --version: the version
@@ -56,6 +58,7 @@ def run_command(arguments: list[str]) -> int:
     name, *rest = arguments
     try:
         config_dir = _take_option(rest, "--config-dir")
+        _take_settings(rest)
         multirun = _take_flag(rest, "-m", "--multirun")
         command = find_command(name)
         if rest and _is_run_dir(name, rest[0]):
@@ -92,6 +95,19 @@ def run_command(arguments: list[str]) -> int:
         kind = type(error).__name__
         print(f"synthgen: unexpected {kind}: {_printable(error)} (--traceback shows where)", file=sys.stderr)
         return 1
+
+
+def _take_settings(arguments: list[str]) -> None:
+    """Put what a file of settings holds before the other arguments, in the place of `--config FILE` or `FILE.yaml`."""
+    path = _take_option(arguments, "--config")
+    if path is None and arguments and arguments[0].endswith((".yaml", ".yml")) and "=" not in arguments[0]:
+        path = arguments.pop(0)
+    if path is not None:
+        from synthgen.config.compose import key_of
+        from synthgen.config.settings import read_settings
+
+        given = {key_of(argument) for argument in arguments}
+        arguments[:0] = [override for override in read_settings(Path(path)) if key_of(override) not in given]
 
 
 def _is_run_dir(command: str, argument: str) -> bool:

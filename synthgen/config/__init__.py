@@ -76,5 +76,5 @@ __all__ = [
     "TaskConfig",
 ]
 
-PUBLIC = ("compose", "registry", "resources", "sampling", "saved", "scorers", "stage_names", "typed")
+PUBLIC = ("compose", "registry", "resources", "sampling", "saved", "settings", "scorers", "stage_names", "typed")
 IMPORTS: tuple[str, ...] = ()

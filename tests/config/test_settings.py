@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.api.overrides import to_overrides
 from synthgen.config.compose import compose_config, compose_tree
+from synthgen.config.settings import to_overrides
 from synthgen.errors import ConfigError
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import numpy as np
 
 from synthgen.config.typed import find_hint
+from synthgen.errors import ConfigError, one_line
 
 Settings = Mapping[str, Any] | Sequence[str]
 """`{"experiment": "echo", "run": {"dir": "runs/a"}, "generators.main.n": 4}`, or overrides as the command line has."""
@@ -92,3 +94,23 @@ def _quote(text: str) -> str:
     text = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", text)
     text = re.sub(r"\\+\Z", lambda match: match[0] * 2, text)
     return f"'{text}'"
+
+
+def read_settings(path: Path) -> list[str]:
+    """Return what a YAML file of settings holds, as overrides: keys as in `config.yaml`, groups (`judge: full`) too.
+
+    Raises:
+        ConfigError: it cannot be read, or is no mapping.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"--config={path} cannot be read: {one_line(error)}") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"--config={path} holds no mapping; write keys and values, such as 'experiment: echo'")
+    try:
+        return to_overrides({str(key): value for key, value in found.items()})
+    except TypeError as error:
+        raise ConfigError(f"--config={path}: {one_line(error)}") from error
