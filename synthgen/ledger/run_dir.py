@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import IO, Any
 
 import pyarrow as pa
@@ -49,24 +50,28 @@ class CorruptUnitError(SynthgenError):
         directory, unit: whose file it is.
         why: what is wrong, as a phrase that follows the file's name.
         rows: the range of the part, None for the whole unit.
+        wrong: whether it was read well and is another file than it should be: reading it again does not help.
     """
 
-    def __init__(self, directory: str, unit: int, why: str, rows: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, directory: str, unit: int, why: str, rows: tuple[int, int] | None = None, *, wrong: bool = False
+    ) -> None:
         super().__init__(f"{part_path(directory, unit, rows) if rows else unit_path(directory, unit)} {why}")
         self.directory = directory
         self.unit = unit
         self.why = why
         self.rows = rows
+        self.wrong = wrong
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (CorruptUnitError, (self.directory, self.unit, self.why, self.rows))
+        return (partial(CorruptUnitError, wrong=self.wrong), (self.directory, self.unit, self.why, self.rows))
 
 
 class StaleUnitError(CorruptUnitError):
-    """A unit's file was made from another version of its input. Reading it again does not help."""
+    """A unit's file was made from another version of its input."""
 
     def __init__(self, directory: str, unit: int, rows: tuple[int, int] | None = None) -> None:
-        super().__init__(directory, unit, "was made from an older version of its input", rows)
+        super().__init__(directory, unit, "was made from an older version of its input", rows, wrong=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (StaleUnitError, (self.directory, self.unit, self.rows))
@@ -276,7 +281,7 @@ class RunDir:
         Returns:
             whether it was discarded.
         """
-        if not isinstance(error, StaleUnitError) and self.can_be_read(error):
+        if not error.wrong and self.can_be_read(error):
             return False
         self.discard(error.directory, error.unit, error.rows)
         return True

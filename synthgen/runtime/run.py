@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -32,7 +33,9 @@ from synthgen.stages.base import measure_stage, tables_by_kind
 logger = logging.getLogger(__name__)
 
 MOST_REPAIRS = 2
-"""How often a start makes damage that the export finds anew before it gives up: a disk may be dying."""
+"""How often a start makes one damaged file anew before it gives up: a disk may be dying."""
+MOST_ROUNDS = 32
+"""How often it does so for damage that it finds one after the other, each file for itself."""
 
 
 Told = Callable[[Mapping[str, Any]], None] | None
@@ -62,12 +65,14 @@ def _run_planned(
         print(f"synthgen: warning: {warning}", file=sys.stderr, flush=True)
     with Session(config, quiet=quiet, told=told) as session:
         run_dir = session.run_dir
-        for repairs_left in reversed(range(MOST_REPAIRS + 1)):
+        found: Counter[tuple[str, int]] = Counter()
+        while True:
             try:
                 report = _run_once(session, flow, stages, plan)
                 break
             except CorruptUnitError as error:
-                if not repairs_left:
+                found[error.directory, error.unit] += 1
+                if found[error.directory, error.unit] > MOST_REPAIRS or found.total() > MOST_ROUNDS:
                     raise
                 print(f"synthgen: {error}; it is made again", file=sys.stderr, flush=True)
         write_page(run_dir, report)

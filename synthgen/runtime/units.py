@@ -37,7 +37,7 @@ def make_unit_reader(
             for name, directory in directories.items()
         }
         if prompts.units and digest_of(tables[PROMPTS]) != prompts.units[unit].file:
-            raise CorruptUnitError(PROMPTS, unit, "is not what prompts/manifest.json says")
+            raise CorruptUnitError(PROMPTS, unit, "is not what prompts/manifest.json says", wrong=True)
 
         def accepts(name: str, source: str, digest: str) -> bool:
             return source == PROMPTS and prompts.accepts(unit, digest, parts[name])
@@ -65,7 +65,7 @@ def fit_schema(table: pa.Table, schema: pa.Schema, directory: str, unit: int) ->
     absent = [field for field in schema if field.name not in table.schema.names]
     fits = all(table.schema.field(field.name).type == field.type for field in known)
     if len(known) < table.num_columns or not fits or not all(field.nullable for field in absent):
-        raise CorruptUnitError(directory, unit, "holds another stage's table")
+        raise CorruptUnitError(directory, unit, "holds another stage's table", wrong=True)
     for field in absent:
         table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     metadata = table.schema.metadata

@@ -121,3 +121,17 @@ def test_run_with_a_damaged_file_ends_in_the_same_data_set(
         assert (status, "Traceback" in printed) == (0, False), (name, printed)
         assert dataset_bytes(run_dir) == wanted, name
         shutil.rmtree(run_dir)
+
+
+def test_whole_files_of_other_stages_are_made_anew_by_the_same_start(finished: Path, tmp_path: Path) -> None:
+    """Each can be read, and is another table than it should be; reading it again does not help."""
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished, run_dir)
+    judged = sorted(run_dir.glob("stages/judge-*/unit-*.parquet"))
+    generated = sorted(run_dir.glob("stages/generate-*/unit-*.parquet"))
+    for path, other in zip(generated, [path.read_bytes() for path in judged], strict=True):
+        path.write_bytes(other)
+    judged[0].write_bytes((run_dir / "prompts/unit-000000.parquet").read_bytes())
+    status, printed = start(run_dir)
+    assert (status, "Traceback" in printed) == (0, False), printed
+    assert dataset_bytes(run_dir) == dataset_bytes(finished)
