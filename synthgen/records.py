@@ -421,6 +421,9 @@ _JUDGEMENT_TYPE = pa.struct(
         pa.field("rationale", pa.string()),
         pa.field("status", pa.string()),  # of the whole judge request: ok | partial | invalid | error
         pa.field("judge_model", pa.string()),
+        pa.field("slot", pa.int32()),  # 0-based place in which the completion was shown
+        pa.field("place", pa.float64()),  # points that the place adds, taken out of the score; null: none are
+        pa.field("raw_text", pa.string()),  # all that the judge wrote, of every completion that it was shown
     ]
 )
 SCORES_TYPE = pa.list_(

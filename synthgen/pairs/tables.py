@@ -102,16 +102,21 @@ _SIDE_COLUMNS = {
 }
 
 
+_OF_REQUESTS = ("aspect", "repetition", "status", "judge_model", "raw_text")
+
+
 def _nest_judgements(judgements: pa.Table, ratings: Ratings, completions: int) -> pa.ListArray:
     """Return per completion the list of its judgements, by aspect, then repetition, then judge request."""
     order = np.lexsort((ratings.judgement, ratings.repetition, ratings.aspect, ratings.completion))
     row = pa.array(ratings.judgement[order])
     counts = np.bincount(ratings.completion, minlength=completions)
     fields = list(SCORED_GENERATIONS_SCHEMA.field("judgements").type.value_type)
-    rows = {name: judgements[name].take(row) for name in ("aspect", "repetition", "status", "judge_model")}
+    rows = {name: judgements[name].take(row) for name in _OF_REQUESTS}
     rows["rating"] = pa.array(ratings.rating[order], from_pandas=True).cast(pa.int32())
     rows["expected"] = pa.array(ratings.expected[order], from_pandas=True)
     rows["rationale"] = ratings.rationale.take(pa.array(order))
+    rows["slot"] = pa.array(ratings.slot[order], pa.int32())
+    rows["place"] = pa.nulls(len(order), pa.float64()) if ratings.place is None else pa.array(ratings.place[order])
     values = pa.StructArray.from_arrays([combine(rows[field.name]) for field in fields], fields=fields)
     return pa.ListArray.from_arrays(pa.array(np.concatenate(([0], np.cumsum(counts))), pa.int32()), values)
 

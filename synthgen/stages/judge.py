@@ -78,11 +78,6 @@ class JudgeStage:
         self.format = find_format(config.format)
         if config.mode is JudgeMode.listwise and not 2 <= config.max_listwise <= MAX_LISTWISE:
             raise ConfigError(f"judge.max_listwise={config.max_listwise} must be from 2 to {MAX_LISTWISE}")
-        if config.layout is JudgeLayout.texts_first and config.orders == 1 and len(self.aspects) > 1:
-            logger.warning(
-                "judge.layout=texts_first shows a set of texts in one order to all aspects, so that a preference for a "
-                "place does not average out over them; set judge.orders=2",
-            )
         if config.mode is JudgeMode.pointwise and config.orders > 1 and config.temperature == 0:
             logger.warning(
                 "judge.orders=%d repeats the same request: judge.mode=pointwise has no order; "

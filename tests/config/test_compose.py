@@ -107,6 +107,11 @@ def test_model_composes_as_generator_and_as_judge(name: str) -> None:
         (["experiment=demo", "model@generators.main.model=hub"], "generators.main.model.id is not set"),
         ([*ECHO, "generators.main.sampling.top_p=0"], "generators.main.sampling.top_p=0 must be above 0"),
         ([*ECHO, "pairs.kto.low=5", "pairs.kto.high=4"], "pairs.kto.low=5.0 must lie below pairs.kto.high=4.0"),
+        ([*ECHO, "pairs.kto.desirable=0.7", "pairs.kto.undesirable=0.6"], "are more than all completions"),
+        ([*ECHO, "pairs.kto.desirable=2"], "pairs.kto.desirable=2.0 must be from 0 to 1: a share of the completions"),
+        ([*ECHO, "pairs.max_flip_probability=0.6"], "pairs.max_flip_probability=0.6 must be above 0 and at most 0.5"),
+        ([*ECHO, "judge=pointwise", "judge.orders=2"], "judge.orders=2 asks the same 2 times: judge.mode=pointwise"),
+        ([*ECHO, "judge.canary_fraction=2"], "judge.canary_fraction=2 must be from 0 to 1"),
         ([*ECHO, "run.seed=[1"], "no viable alternative"),
         (["pipeline=task"], "model@task.model is not chosen; give one of: "),
         (["pipeline=task", "model@task.model=echo"], "task.path is not set; give a dotted path such as"),
@@ -199,3 +204,12 @@ def test_budget_of_thoughts_is_refused_where_nothing_tells_them_apart() -> None:
         compose_config(["experiment=tiny", "+judge.model.engine_args.reasoning_parser=qwen3"])
     with pytest.raises(ConfigError, match=r"judge.thinking_budget=0 must be at least 1"):
         compose_config(["experiment=tiny", "judge.thinking_budget=0"])
+
+
+def test_aspects_of_several_scales_are_refused(tmp_path: Path) -> None:
+    aspect = tmp_path / "judge/aspect/wit.yaml"
+    aspect.parent.mkdir(parents=True)
+    aspect.write_text("name: wit\nmin_rating: 0\nmax_rating: 10\nrubric: Funny?\n")
+    compose_config([*ECHO, "judge.aspects=[wit]"], str(tmp_path))
+    with pytest.raises(ConfigError, match=r"several scales \(honesty 1 to 5, wit 0 to 10\), but a score is their mean"):
+        compose_config([*ECHO, "judge.aspects=[honesty,wit]"], str(tmp_path))

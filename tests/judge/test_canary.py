@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.config import AspectConfig
+from synthgen.config import AspectConfig, JudgeCanaries, JudgeConfig
 from synthgen.judge import ULTRAFEEDBACK_ASPECTS, canary_handled, resolve_aspect
-from synthgen.judge.canary import CANARY_KINDS, Canary, describe_canary, has_canary, plant_canary
+from synthgen.judge.canary import (
+    CANARY_KINDS,
+    Canary,
+    canary_share,
+    describe_canary,
+    fingerprint_canaries,
+    has_canary,
+    plant_canary,
+)
 
 OVERALL = ULTRAFEEDBACK_ASPECTS["overall-rating"]
 TEXTS = ["one two three four five six seven eight nine ten", "a b c d e f g h i j"]
@@ -24,6 +32,21 @@ def test_has_canary_picks_the_share_of_prompts() -> None:
     assert picked == [has_canary(0.1, 0, f"prompt-{i}") for i in range(5000)]
     assert not any(has_canary(0.0, 0, f"prompt-{i}") for i in range(100))
     assert all(has_canary(1.0, 0, f"prompt-{i}") for i in range(100))
+
+
+def test_canaries_are_planted_by_number_unless_a_share_is_set() -> None:
+    auto = JudgeConfig()
+    assert max(canary_share(auto, row) for row in range(0, 100_000, 100)) == 0.02
+    planted = [sum(canary_share(auto, row) for row in range(rows)) for rows in (5_000, 50_000, 500_000)]
+    assert planted == pytest.approx([100, 330, 560], abs=1)  # a hundred, and 230 more for every tenfold
+    assert canary_share(JudgeConfig(canaries=JudgeCanaries.none), 0) == 0
+    assert {canary_share(JudgeConfig(canary_fraction=0.3), row) for row in (0, 10**6)} == {0.3}
+
+
+def test_canaries_leave_the_judgements_of_before_as_they_are() -> None:
+    assert fingerprint_canaries(JudgeConfig()) == fingerprint_canaries(JudgeConfig(canary_fraction=0.005))
+    assert fingerprint_canaries(JudgeConfig(canaries=JudgeCanaries.none)) == 0
+    assert fingerprint_canaries(JudgeConfig(canary_fraction=0.3)) == 0.3
 
 
 def plant_kind(kind: str, texts: list[str], foreign: str | None = "elsewhere", scale_to: int = 5) -> Canary:

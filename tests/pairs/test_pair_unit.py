@@ -89,7 +89,7 @@ def test_pair_unit_gives_every_completion_with_every_judgement() -> None:
     good, failed = result.generations.to_pylist()
     assert good["score"] == 3.25
     assert good["prompt"] == [{"role": "user", "content": "Question p"}]
-    judge = {"judge_model": "org/judge"}
+    judge = {"judge_model": "org/judge", "slot": 0, "place": None, "raw_text": "raw"}
     assert good["judgements"] == [
         {"aspect": "helpfulness", "repetition": 0, "rating": None, "expected": None, "rationale": None}
         | {"status": "invalid"}

@@ -99,5 +99,8 @@ def test_pairs_of_a_judge_with_a_liking_do_not_follow_it(orders: int) -> None:
     made, liked = _pair(correct=True, orders=orders)
     assert liked.mean() == pytest.approx(chance, abs=4 * np.sqrt(chance * (1 - chance) / len(liked)))
     scored = made.generations
+    judged = scored["judgements"].to_pylist()
+    again = [np.mean([j["expected"] - j["place"] for j in row]) for row in judged]
+    assert scored["score"].to_numpy() == pytest.approx(again, abs=1e-6)
     raw = np.array([np.mean([j["expected"] for j in row]) for row in scored["judgements"].to_pylist()])
     assert np.abs(raw - scored["score"].to_numpy()).max() > 0.3  # the judgements stay as they were given
