@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from synthgen.config import Config
@@ -17,6 +18,7 @@ from synthgen.export.files import ROOT
 from synthgen.export.finished import open_dataset, open_report
 from synthgen.ledger.run_dir import PROMPTS, RunDir
 from synthgen.pairs.estimates import NO_LIMIT
+from synthgen.pairs.flips import read_curve
 
 if TYPE_CHECKING:
     import datasets
@@ -142,20 +144,24 @@ class Run:
         prompts = prompts.filter(pc.is_in(prompts["prompt_id"], pc.unique(generations["prompt_id"])))
         if "prompts" in settings:
             raise ConfigError("pairs.prompts is not a configuration key; a run has its own")
-        own = self._settle(asdict(self.config.pairs), settings)
+        merged = self._settle(asdict(self.config.pairs), settings)
         seed = self.config.run.seed if seed is None else seed
-        return pair_run(generations, {**own, **settings}, seed=seed, prompts=prompts, first_unit=tables[0])
+        return pair_run(generations, merged, seed=seed, prompts=prompts, first_unit=tables[0])
 
     def _settle(self, own: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the run's settings of pairs with the numbers that it estimated in the place of what they came from."""
-        labels = self.report.get("labels") or {}
-        kto = labels.get("kto") or {}
+        """Return the run's settings of pairs with `settings` over them, numbers in the place of what is estimated."""
+        report = self.report
+        kto = (report.get("labels") or {}).get("kto") or {}
         if kto.get("high") is not None and "kto" not in settings:
             own["kto"] |= {"high": kto["high"], "low": kto["low"]}
-        limited = own["max_flip_probability"] < NO_LIMIT and "max_flip_probability" not in settings
-        if limited and labels.get("min_margin") is not None:
-            own |= {"min_margin": labels["min_margin"], "max_flip_probability": NO_LIMIT}
-        return own
+        merged = {**own, **settings}
+        flips = (report.get("trust") or {}).get("flips")
+        probability = merged["max_flip_probability"]
+        if flips and isinstance(probability, float) and 0 < probability < NO_LIMIT:
+            needed = read_curve(flips).margin(probability)
+            merged["min_margin"] = max(float(merged["min_margin"]), inf if needed is None else needed)
+            merged["max_flip_probability"] = NO_LIMIT
+        return merged
 
     @property
     def _entries(self) -> list[dict[str, Any]]:

@@ -6,10 +6,11 @@ that hold a planted text beside them (synthgen.judge.canary).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from math import sqrt
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -62,6 +63,11 @@ class FlipCurve:
         from scipy.special import ndtri
 
         return float(-ndtri(probability) / self.slope) if self.slope > 0 else None
+
+
+def read_curve(described: Mapping[str, Any]) -> FlipCurve:
+    """Return the curve that a report holds (`trust.flips`)."""
+    return FlipCurve(**{one.name: described[one.name] for one in fields(FlipCurve)})
 
 
 def estimate_flips(ratings: Ratings, use_expected: bool, prompt: IntArray, again: Ratings) -> FlipCurve | None:

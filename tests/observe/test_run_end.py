@@ -11,6 +11,7 @@ import pytest
 from inline_runs import run_inline
 from rich.console import Console
 
+from synthgen.api import open_run
 from synthgen.observe.report import summarise
 from synthgen.trust import format_trust
 
@@ -67,4 +68,10 @@ def test_pairs_that_may_turn_round_are_left_out_of_a_run(tmp_path: Path) -> None
     report, lines = _run(tmp_path, "quality", *overrides, prompts=20)
     assert report["labels"]["min_margin"] > 0.1
     assert report["pairs"]["dropped_by_reason"]["below_min_margin"] > 0
-    assert lines[0].startswith("nothing speaks against") or "judge" in lines[0]
+    assert lines[0].startswith("look at this judge before you train: ") or lines[0].startswith("nothing speaks")
+    run = open_run(tmp_path / "run")
+    made = run.table()
+    assert run.pair().pairs["chosen_completion_id"].to_pylist() == made["chosen_completion_id"].to_pylist()
+    assert run.pair().kto["score"].to_pylist() == run.table("kto")["score"].to_pylist()
+    wider, every = run.pair(max_flip_probability=0.01), run.pair(max_flip_probability=0.5)
+    assert len(wider.pairs) < len(made) < len(every.pairs)
