@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from statistics import mean
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from synthgen.config import EchoConfig, GeneratorConfig, JudgeConfig, ModelConfi
 from synthgen.engines.echo import EchoEngine
 from synthgen.judge_eval import LabelledPair, LabelledSet, evaluate, to_unit_tables
 from synthgen.pairs import pair_unit
+from synthgen.pairs.estimates import estimate
 from synthgen.records import Tables
 from synthgen.stages.base import LLMStage
 from synthgen.stages.generate import GenerateStage
@@ -109,6 +111,34 @@ def test_judged_completions_become_pairs_without_their_canaries(answered: Tables
     assert made.counts.pairs > 140
     lists = made.generations["judgements"].to_pylist()
     assert {len(judged) for judged in lists} == {2}
+
+
+def test_what_was_shown_first_gains_nothing_from_it(answered: Tables) -> None:
+    judgements = _judge("slot1", answered, "main", canary_fraction=0.0)
+    first = {
+        (row["prompt_id"], completion_id)
+        for row in judgements.to_pylist()
+        for completion_id, slot in zip(row["completion_ids"], row["slots"], strict=True)
+        if slot == 0
+    }
+    gaps = []
+    for correct in (False, True):
+        estimates = estimate(judgements, 150, use_expected=True, correct_place=correct)
+        made = pair_unit(
+            answered["prompts"],
+            answered["generate-main"],
+            judgements,
+            PairsConfig(),
+            use_expected=True,
+            run_seed=1,
+            estimates=estimates,
+        ).generations.to_pylist()
+        by_place: dict[bool, list[float]] = {True: [], False: []}
+        for row in made:
+            by_place[(row["prompt_id"], row["completion_id"]) in first].append(row["score"])
+        gaps.append(mean(by_place[True]) - mean(by_place[False]))
+    assert gaps[0] > 1.3
+    assert abs(gaps[1]) < 0.05
 
 
 def test_judge_eval_tells_a_judge_that_knows_from_one_that_goes_by_the_place() -> None:
