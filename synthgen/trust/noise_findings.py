@@ -19,7 +19,9 @@ def check_noise(report: Mapping[str, Any]) -> Iterator[Finding]:
         yield from _check_noise_by_canaries(report)
         return
     low, high = noise["interval"]
-    share = f"{percent(noise['reliability'])} ({percent(low)} to {percent(high)})"
+    # An interval of no width says no more than that every prompt came out alike.
+    reach = f"{percent(low)} to {percent(high)}" if high - low > 5e-4 else f"in each of {noise['prompts']:,} prompts"
+    share = f"{percent(noise['reliability'])} ({reach})"
     repeated_high = noise.get("repeated_interval", noise["interval"])[1]
     if noise["reliability"] >= MIN_RELIABILITY or repeated_high > MAX_REPEATED:
         text = f"Of the differences between the scores of a prompt's completions {share} are not noise."
