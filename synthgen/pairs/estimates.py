@@ -1,7 +1,7 @@
 """What is estimated over a run before its rows are made: what places add, where KTO cuts, which labels may turn round.
 
-All of it is estimated on one fixed part of the run, its first 32, 64, 128, … prompts, as many as there are of these and
-at most MOST_PROMPTS, in whole units (a run of fewer than 32: all). So a run that grows keeps its estimates, and with
+All of it is estimated on one fixed part of the run, its first 32, 64, 128, … prompts, as many as there are and at most
+MOST_PROMPTS, whatever their units (a run of fewer than 32: all). So a run that grows keeps its estimates, and with
 them the rows that it has written, until it has doubled; a large one keeps them for good.
 """
 
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from synthgen.config import KtoConfig, PairsConfig
 from synthgen.pairs.flips import FlipCurve, estimate_flips
-from synthgen.pairs.index import FloatArray, index_completions
+from synthgen.pairs.index import FloatArray, combine, index_completions
 from synthgen.pairs.place import PlaceEffects, estimate_place, list_texts, take_out_place
 from synthgen.pairs.ratings import drop_canaries, flatten_ratings
 from synthgen.pairs.scores import average_aspects, average_repetitions
@@ -98,7 +98,7 @@ def settle(config: PairsConfig, judged: FloatArray | None, estimates: Estimates 
 
 
 def take_first(units: Iterable[Tables]) -> tuple[list[Tables], Iterator[Tables]]:
-    """Return the units that are estimated on, and all units again, these among them."""
+    """Return the units that are estimated on, the last of them cut, and all units again."""
     rest = iter(units)
     read: list[Tables] = []
     prompts = [0]
@@ -111,7 +111,10 @@ def take_first(units: Iterable[Tables]) -> tuple[list[Tables], Iterator[Tables]]
     while 2 * wanted <= min(prompts[-1], MOST_PROMPTS):
         wanted *= 2
     enough = next((units for units, held in enumerate(prompts) if held >= wanted), len(read))
-    return read[:enough], chain(read, rest)
+    first = read[:enough]
+    if prompts[enough] > wanted and prompts[-1] >= LEAST_PROMPTS:
+        first[-1] = _cut(first[-1], wanted - prompts[enough - 1])
+    return first, chain(read, rest)
 
 
 def estimate_first(
@@ -148,3 +151,9 @@ JUDGED = ["prompt_id", "aspect", "repetition", "completion_ids", "slots", "ratin
 
 def _quantile(scores: FloatArray, share: float) -> float | None:
     return float(np.quantile(scores, share)) if len(scores) else None
+
+
+def _cut(tables: Tables, prompts: int) -> Tables:
+    """Return the rows of a unit's first prompts."""
+    ids = tables["prompts"]["prompt_id"].slice(0, prompts)
+    return {name: table.filter(pc.is_in(table["prompt_id"], combine(ids))) for name, table in tables.items()}

@@ -21,22 +21,23 @@ def _units(*sizes: int) -> list[Tables]:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "units"),
+    ("sizes", "units", "prompts"),
     [
-        ([], 0),
-        ([8, 8, 8], 3),  # fewer than 32: all
-        ([8] * 5, 4),
-        ([8] * 7, 4),  # growth changes nothing
-        ([8] * 8, 8),  # until the run has doubled
-        ([64], 1),
-        ([64] * 15, 8),
-        ([1000] * 4, 3),  # 2,048 in whole units
-        ([1000] * 90, 5),  # and 4,096 at most
+        ([], 0, 0),
+        ([8, 8, 8], 3, 24),  # fewer than 32: all
+        ([8] * 5, 4, 32),
+        ([8] * 7, 4, 32),  # growth changes nothing
+        ([8] * 8, 8, 64),  # until the run has doubled
+        ([64], 1, 64),
+        ([64] * 15, 8, 512),
+        ([1000] * 4, 3, 2048),  # whatever the units
+        ([1000] * 90, 5, 4096),  # and 4,096 at most
     ],
 )
-def test_the_first_part_is_as_large_a_power_of_two_as_there_is(sizes: list[int], units: int) -> None:
+def test_the_first_part_is_as_large_a_power_of_two_as_there_is(sizes: list[int], units: int, prompts: int) -> None:
     first, every = take_first(iter(_units(*sizes)))
     assert len(first) == units
+    assert sum(tables["prompts"].num_rows for tables in first) == prompts
     assert [tables["prompts"].num_rows for tables in every] == sizes
 
 
