@@ -145,6 +145,8 @@ def find_smallest_cluster(arch: Architecture, model: ModelConfig) -> ClusterConf
     for nodes in (1, 2):
         found: list[tuple[float, float, str, ClusterConfig]] = []
         for gpu in list_gpu_kinds().values():
+            if gpu.name.endswith("PCIe"):  # the same GPU as another, with slower links
+                continue
             for count in (1, 2, 4, 8):
                 cluster = ClusterConfig(nodes=nodes, gpus_per_node=count, gpu=gpu)
                 memory = nodes * count * gpu.memory_gib

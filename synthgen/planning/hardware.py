@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,11 +12,9 @@ from pathlib import Path
 
 from synthgen.config import ClusterConfig, GpuConfig
 from synthgen.config.resources import project_path
+from synthgen.planning.gpu_names import find_sheet, list_gpus
 
 logger = logging.getLogger(__name__)
-
-RESERVED_BY_DRIVER_GIB = 0.6
-"""What `nvidia-smi` counts and CUDA does not hand out (141 GB H200: 140.4 and 139.7 GiB)."""
 
 
 def list_gpu_kinds(conf_dir: Path | None = None) -> dict[str, GpuConfig]:
@@ -35,7 +31,7 @@ def resolve_cluster(
     """Return `cluster` with nodes and GPUs filled in where `cluster.auto` asks for it; else `cluster` as it is.
 
     Args:
-        nodes: the `Resources` of each live node (`ray.nodes()`); None: this machine, asked through `nvidia-smi`.
+        nodes: the `Resources` of each live node (`ray.nodes()`); None: this machine, asked through its drivers' tools.
         gpu_memory_gib: memory of one GPU, where the caller knows it (Ray's names do not always tell).
     """
     if not cluster.auto:
@@ -78,34 +74,13 @@ def _read_gpu_kinds(conf_dir: str) -> tuple[tuple[str, GpuConfig], ...]:
 
 
 def _from_this_machine(cluster: ClusterConfig) -> ClusterConfig:
-    found = _ask_nvidia_smi()
+    found = list_gpus()
     if not found:
         return replace(cluster, auto=False, nodes=1, gpus_per_node=0, gpu=GpuConfig())
     (name, memory), count = Counter(found).most_common(1)[0]
     if len(set(found)) > 1:
         logger.warning("this machine has several kinds of GPU; planning with its %d × %s", count, name)
     return replace(cluster, auto=False, nodes=1, gpus_per_node=count, gpu=_find_kind(name, memory, cluster.gpu))
-
-
-def _ask_nvidia_smi() -> list[tuple[str, float]]:
-    """Return (name, GiB) of each GPU of this machine that processes may use."""
-    program = shutil.which("nvidia-smi")
-    if program is None or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
-        return []
-    command = [program, "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        output = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        logger.warning("nvidia-smi does not answer (%s); planning without GPUs", error)
-        return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    chosen = None if visible is None else {part.strip() for part in visible.split(",")}
-    gpus = []
-    for line in output.splitlines():
-        parts = [part.strip() for part in line.split(",")]
-        if len(parts) == 4 and parts[3].isdigit() and (chosen is None or {parts[0], parts[1]} & chosen):
-            gpus.append((parts[2], int(parts[3]) / 1024 - RESERVED_BY_DRIVER_GIB))
-    return gpus
 
 
 def _from_ray(
@@ -132,14 +107,23 @@ def _find_kind(name: str, memory_gib: float | None, given: GpuConfig) -> GpuConf
     """Return the data sheet that fits a name of Ray or of the driver; what the configuration gives goes first."""
     if given.memory_gib:
         return given
+    kinds = list_gpu_kinds()
+    sheet = find_sheet(name)
     words = name.upper().replace("NVIDIA", "").replace("TESLA", "").strip()
     model = words.split("-")[0].split(" ")[0]
-    kinds = [gpu for gpu in list_gpu_kinds().values() if gpu.accelerator_type.split("-")[0].upper() == model]
-    exact = [gpu for gpu in kinds if gpu.accelerator_type.upper() == words]
+    alike = [gpu for gpu in kinds.values() if gpu.accelerator_type.split("-")[0].upper() == model]
     if memory_gib:
-        near = [gpu for gpu in kinds if abs(gpu.memory_gib - memory_gib) < 0.1 * memory_gib]
-        return near[0] if near else GpuConfig(name=name, memory_gib=memory_gib, accelerator_type=name)
-    chosen = (exact or kinds)[:1]  # the smallest of several, so that the plan holds on any of them
+        if sheet is not None and abs(kinds[sheet].memory_gib - memory_gib) < 0.1 * memory_gib:
+            return kinds[sheet]
+        near = [gpu for gpu in alike if abs(gpu.memory_gib - memory_gib) < 0.1 * memory_gib and "PCI" not in gpu.name]
+        if near:
+            return near[0]
+        logger.warning("no data sheet for GPU %r of %.0f GiB: times are not planned", name, memory_gib)
+        return GpuConfig(name=name, memory_gib=memory_gib, accelerator_type=name)
+    if sheet is not None:
+        return kinds[sheet]
+    exact = [gpu for gpu in alike if gpu.accelerator_type.upper() == words]
+    chosen = (exact or alike)[:1]  # the smallest of several, so that the plan holds on any of them
     if not chosen:
         logger.warning("no data sheet for GPU %r; set cluster.gpu.memory_gib and cluster.gpu.bandwidth_gb_s", name)
     return chosen[0] if chosen else GpuConfig(name=name, accelerator_type=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -52,6 +53,20 @@ def test_resolve_cluster_respects_visible_devices(fake_nvidia_smi: Path, monkeyp
         ("NVIDIA A100-SXM4-80GB", 81920, "A100-80"),
         ("NVIDIA A10G", 23028, "A10G"),
         ("NVIDIA L4", 23034, "L4"),
+        ("NVIDIA H100 80GB HBM3", 81559, "H100-80"),
+        ("NVIDIA H100 PCIe", 81559, "H100-PCIe"),
+        ("NVIDIA H100 NVL", 95830, "H100-NVL"),
+        ("NVIDIA A100 80GB PCIe", 81920, "A100-80-PCIe"),
+        ("NVIDIA A100-PCIE-40GB", 40960, "A100-40-PCIe"),
+        ("NVIDIA H20", 97871, "H20-96"),
+        ("NVIDIA B200", 183359, "B200"),
+        ("NVIDIA GB200", 189471, "GB200"),
+        ("NVIDIA B300 SXM6 AC", 275040, "B300"),
+        ("NVIDIA GB300", 284208, "GB300"),
+        ("NVIDIA L40S", 46068, "L40S"),
+        ("NVIDIA GeForce RTX 4090", 24564, "RTX4090"),
+        ("NVIDIA GeForce RTX 5090", 32607, "RTX5090"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", 97887, "RTXPRO6000"),
         ("Tesla Q7", 16000, "Tesla Q7"),
     ],
 )
@@ -60,6 +75,36 @@ def test_resolve_cluster_finds_the_data_sheet(fake_nvidia_smi: Path, name: str, 
     gpu = resolve_cluster(AUTO).gpu
     assert gpu.name == kind
     assert gpu.memory_gib == pytest.approx(mib / 1024, rel=0.05)
+
+
+def test_resolve_cluster_finds_a_gpu_that_shares_the_memory(fake_nvidia_smi: Path) -> None:
+    fake_nvidia_smi.write_text("0, GPU-0, NVIDIA GB10, [N/A]\n")
+    found = resolve_cluster(AUTO)
+    assert (found.gpus_per_node, found.gpu.name) == (1, "GB10")
+
+
+ROCM = {
+    f"card{n}": {"Card Series": "AMD Instinct MI300X OAM", "VRAM Total Memory (B)": "206141652992"} for n in range(8)
+}
+AMD = {"gpu_data": [{"gpu": 0, "asic": {"market_name": "MI355X"}, "vram": {"size": {"value": 294896, "unit": "MB"}}}]}
+
+
+@pytest.mark.parametrize(
+    ("program", "said", "count", "kind"), [("rocm-smi", ROCM, 8, "MI300X"), ("amd-smi", AMD, 1, "MI355X")]
+)
+def test_resolve_cluster_finds_amd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, said: object, count: int, kind: str
+) -> None:
+    path = tmp_path / program
+    path.write_text(f"#!/bin/sh\ncat <<'END'\nWARNING: a line before\n{json.dumps(said)}\nEND\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    found = resolve_cluster(AUTO)
+    assert (found.gpus_per_node, found.gpu.name) == (count, kind)
+    if count == 8:
+        monkeypatch.setenv("HIP_VISIBLE_DEVICES", "0,3")
+        assert resolve_cluster(AUTO).gpus_per_node == 2
 
 
 def test_resolve_cluster_without_a_driver(fake_nvidia_smi: Path) -> None:
@@ -75,6 +120,14 @@ def test_resolve_cluster_reads_ray_nodes() -> None:
     ]
     found = resolve_cluster(AUTO, nodes)
     assert (found.nodes, found.gpus_per_node, found.gpu.name) == (2, 8, "H100-80")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("B200", "B200"), ("H20", "H20-96"), ("L40S", "L40S"), ("AMD-Instinct-MI300X-OAM", "MI300X"), ("H100", "H100-80")],
+)
+def test_resolve_cluster_knows_the_names_of_ray(name: str, kind: str) -> None:
+    assert resolve_cluster(AUTO, [{"GPU": 8.0, f"accelerator_type:{name}": 1.0}]).gpu.name == kind
 
 
 def test_resolve_cluster_takes_the_kind_with_most_gpus() -> None:
