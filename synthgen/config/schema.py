@@ -129,6 +129,8 @@ class ModelConfig:
     reasoning_parser: str = "auto"  # tells thoughts from answers: auto (the checkpoint's family) | none | vLLM's name
     quantization: str | None = None  # null: as the checkpoint says
     unservable: str | None = None  # why this entry cannot be served, and what to take instead
+    unchecked: str | None = None  # what of this entry could not be checked against the Hub; null: nothing
+    min_vllm: str | None = None  # least version of vLLM, as its recipe gives it; null: not known
     requires_package: str | None = None  # a plugin that must be installed, such as vllm-gguf-plugin
     dtype: str = "auto"  # of weights and activations: auto | bfloat16 | float16 | float32
     kv_cache_dtype: str = "auto"  # auto | fp8 | fp8_e4m3 | fp8_e5m2

@@ -26,6 +26,8 @@ CPU_WEIGHTS_GIB = 2.0
 """A model of at most so many GiB, in a format that CPUs serve, is said to need no GPU."""
 SHORT_DTYPES = {"bfloat16": "BF16", "float16": "FP16", "float32": "FP32"}
 FORMAT_SUFFIX = re.compile(r"-(fp8|nvfp4|mxfp4|w8a8|w4a16|awq-int4|gptq-int4|int4|bnb-nf4|gguf)$")
+SINGLE = ("GB10",)
+"""GPUs that come one in a machine."""
 SMALLEST_SEQS = 8
 """A set-up counts as one that serves a model if its KV cache holds so many sequences of 1,024 tokens."""
 
@@ -73,7 +75,9 @@ def load_models(conf_dir: Path | None = None) -> Sequence[ModelConfig]:
 def summarize_model(model: ModelConfig) -> ModelSummary:
     """Return the summary of one entry."""
     needs = f"needs pip install {model.requires_package}" if model.requires_package else ""
-    note = model.unservable or needs or model.provenance or ""
+    doubts = f"unchecked: {model.unchecked}" if model.unchecked else ""
+    version = f"needs vLLM {model.min_vllm} or later" if model.min_vllm else ""
+    note = model.unservable or "; ".join(part for part in (needs, model.provenance, doubts, version) if part)
     common: dict[str, Any] = {"license": model.license, "gated": model.gated, "note": note}
     if not model.served_by.loads_checkpoint or not model.id:
         return ModelSummary(model.name, model.id, model.engine, **common)
@@ -99,7 +103,8 @@ def format_models(models: Sequence[ModelSummary]) -> str:
     rows = [head]
     for model in models:
         own = model.weights_gib > 0
-        size = f"{model.parameters / 1e9:.3g}B" if model.parameters >= 1e8 else f"{model.parameters / 1e6:.2g}M"
+        size = f"{model.parameters / 1e12:.3g}T" if model.parameters >= 1e12 else f"{model.parameters / 1e9:.3g}B"
+        size = size if model.parameters >= 1e8 else f"{model.parameters / 1e6:.2g}M"
         if own and model.active_parameters < 0.5 * model.parameters and model.parameters > 1e9:
             size += f" (A{model.active_parameters / 1e9:.2g}B)"
         rows.append(
@@ -145,11 +150,14 @@ def find_smallest_cluster(arch: Architecture, model: ModelConfig) -> ClusterConf
     for nodes in (1, 2):
         found: list[tuple[float, float, str, ClusterConfig]] = []
         for gpu in list_gpu_kinds().values():
-            if gpu.name.endswith("PCIe"):  # the same GPU as another, with slower links
+            # The same GPU as another, with slower links; and what AMD's build of vLLM serves was not tried.
+            if gpu.name.endswith("PCIe") or gpu.name.startswith("MI"):
                 continue
             for count in (1, 2, 4, 8):
                 cluster = ClusterConfig(nodes=nodes, gpus_per_node=count, gpu=gpu)
                 memory = nodes * count * gpu.memory_gib
+                if gpu.name in SINGLE and (count > 1 or nodes > 1):
+                    break
                 if memory * GIB < weights_bytes(arch) or (found and memory > min(one[0] for one in found)):
                     continue
                 if any(_serves(fit) for fit in _split(arch, model, cluster, count, nodes)):

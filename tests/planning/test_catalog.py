@@ -25,7 +25,7 @@ def test_list_models_gives_the_numbers() -> None:
     assert (w8a8.license, w8a8.gated) == ("llama3.3", False)
     assert w8a8.smallest == "1 × A100-80"
     meta = SUMMARIES["llama-3.1-405b-fp8"]
-    assert (meta.license, meta.gated, meta.smallest) == ("llama3.1", True, "4 × H200-141")
+    assert (meta.license, meta.gated, meta.smallest) == ("llama3.1", True, "2 × B300")
     assert SUMMARIES["qwen2.5-0.5b"].smallest == "CPU"
     assert "bitsandbytes" in SUMMARIES["llama-3.1-8b-bnb-nf4"].note
     assert "vllm-gguf-plugin" in SUMMARIES["llama-3-8b-gguf"].note
