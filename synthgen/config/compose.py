@@ -131,6 +131,20 @@ def _default_experiment(overrides: Sequence[str]) -> list[str]:
     return [f"experiment={name}" for name in chosen[-1:] if (directory / f"{name}.yaml").is_file()]
 
 
+def _find_entry(value: str) -> str | None:
+    """Return the catalog's entry whose `id` is `value`: a name and a Hub id work alike.
+
+    Not one that sets what stages' output depends on (`revision`, `engine_args`, …): the same id without it is another.
+    """
+    if value.count("/") != 1:
+        return None
+    for path in (project_path("conf") / "model").glob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        if f"\nid: {value}\n" in text and not re.search(r"^(revision|engine_args|quantization|tokenizer):", text, re.M):
+            return path.stem
+    return None
+
+
 def _expand_model(override: str, overrides: Sequence[str]) -> list[str]:
     """Return what `model=<name>` stands for: that model in every place of the pipeline; or `model@<place>=<name>`.
 

@@ -122,7 +122,8 @@ class Answer(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         self.server.asked.append((path, self.headers.get("range") or ""))
         if "/resolve/" not in path:
-            self._send(200, json.dumps({"id": "org/name", "sha": COMMIT, "siblings": []}).encode(), {})
+            said = {"id": "org/name", "sha": COMMIT, "siblings": [], "gated": "manual", "cardData": {"license": "mit"}}
+            self._send(200, json.dumps(said).encode(), {})
             return
         file = self.server.files / path.split("/resolve/")[1].partition("/")[2]
         if not file.is_file():
@@ -185,3 +186,28 @@ def test_headers_are_fetched_as_ranges_once(hub: Hub) -> None:
     hub.asked.clear()
     assert weights_bytes(resolve_architecture(model)) == loaded  # from synthgen's cache
     assert not [path for path, _ in hub.asked if path.endswith("-of-00002.safetensors")]
+
+
+def test_refresh_writes_an_entry_that_plans(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from synthgen.models.refresh import main
+    from synthgen.planning import load_models
+
+    loaded = make_checkpoint(hub.files, quantized=True)
+    catalog = tmp_path / "conf" / "model"
+    assert main(["mine", "--id", "org/name", "--to", str(catalog)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    [entry] = load_models(tmp_path / "conf")
+    assert (entry.name, entry.id, entry.license, entry.gated, entry.unchecked) == (
+        "mine",
+        "org/name",
+        "mit",
+        True,
+        None,
+    )
+    entry.architecture["tensors"] = str(catalog / "tensors" / "mine.txt")
+    assert weights_bytes(resolve_architecture(entry)) == loaded
+    assert main(["mine", "--to", str(catalog)]) == 0  # the id is the entry's now
+    with pytest.raises(SystemExit):
+        main(["another", "--to", str(catalog)])
+    assert main(["gone", "--id", "/no/such/directory", "--to", str(catalog)]) == 2
+    assert "is not a directory" in capsys.readouterr().err
