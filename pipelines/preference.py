@@ -11,6 +11,7 @@ from synthgen.export import check_export, export_dataset
 from synthgen.flow import Flow
 from synthgen.pairs import check_pairs
 from synthgen.stages.generate import GenerateStage
+from synthgen.stages.given import GivenStage
 from synthgen.stages.judge import JudgeStage
 from synthgen.stages.scorers import check_prompts, make_scorers
 
@@ -20,7 +21,8 @@ def build_flow(config: Config) -> Flow:
     check_pairs(config.pairs, config.generators, list_scorers(config))
     check_export(config.export)
     generate = [
-        GenerateStage(name, generator, run_seed=config.run.seed) for name, generator in config.generators.items()
+        GenerateStage(name, one, run_seed=config.run.seed) if one.path is None else GivenStage(name, one)
+        for name, one in config.generators.items()
     ]
     scorers = make_scorers(config)
     judge = [JudgeStage(config.judge, tuple(config.generators), config.run.seed)] if config.judge.enabled else []

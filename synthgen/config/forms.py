@@ -17,12 +17,15 @@ from synthgen.config.typed import find_hint
 
 NO_JUDGE = "judge=none"
 _JUDGE_OFF = re.compile(r"~judge(?:=.*)?|\+{0,2}judge=(?:none|null)", re.IGNORECASE)
-_GROUP = re.compile(r"\+{0,2}(?P<group>model|scorer)@(?P<place>(?:generators|scorers)\.[^=]+)=(?P<value>.*)", re.DOTALL)
+_GROUP = re.compile(
+    r"\+{0,2}(?P<group>model|scorer|generator)@(?P<place>(?:generators|scorers)\.[^=]+)=(?P<value>.*)", re.DOTALL
+)
 _ENTRY = re.compile(
     r"\+{0,2}(?P<key>(?:generators|scorers)\.[^.=@/]+\.[^=]+|pairs\.weights(?:\.[^=]+)?)=(?P<value>.*)", re.DOTALL
 )
 _SCORER = re.compile(r"\+{0,2}scorers\.(?P<name>[^.=@/]+)=(?P<type>[A-Za-z_][\w-]*)")
 _MODEL = re.compile(r"\+{0,2}(?P<place>generators\.[^.=@/]+\.model)=(?P<name>[\w.-]+)")
+_PATH = re.compile(r"\+{0,2}generators\.([^.=@/]+)\.path=(.+)", re.DOTALL)
 _REMOVED = re.compile(r"~generators\.(?P<name>[^.=@/]+)")
 
 
@@ -38,7 +41,7 @@ def settle_forms(
     # A package's scorer has no group file: its type is a value.
     overrides = [_name_scorer(override, list_options) for override in overrides]
     overrides = [_name_model(override, placed, list_options) for override in overrides]
-    overrides = [*_add_scorers(overrides, placed), *overrides]
+    overrides = [*_add_scorers(overrides, placed), *_add_given(overrides, placed), *overrides]
     known = {_entry_of(place) for place in (*placed, *overrides)}
     settled = [_settle(override, placed, known) for override in overrides]
     if has_no_judge(settled):
@@ -111,9 +114,17 @@ def _add_scorers(overrides: Sequence[str], placed: set[str]) -> list[str]:
     return [f"+{place}=verifier" for place in places if place not in there]
 
 
+def _add_given(overrides: Sequence[str], placed: set[str]) -> list[str]:
+    """Return what makes generators of those of which a path is given; the prompts are its own where none are named."""
+    paths = {match[1]: match[2] for one in overrides if (match := _PATH.fullmatch(one))}
+    added = [f"+generator@generators.{name}=given" for name in paths if f"model@generators.{name}.model" not in placed]
+    named = "prompts" in placed or any(re.match(r"\+{0,2}prompts(?:\.path)?=", override) for override in overrides)
+    return [*added, *([] if named else [f"prompts.path={path}" for path in list(paths.values())[:1]])]
+
+
 def _entry_of(place: str) -> str:
     """`generators.small` of `+model@generators.small.model=echo`, empty for what chooses no file for an entry."""
-    found = re.match(r"\+{0,2}(?:model|scorer)@((?:generators|scorers)\.[^.=@/]+)", place)
+    found = re.match(r"\+{0,2}(?:model|scorer|generator)@((?:generators|scorers)\.[^.=@/]+)", place)
     return found[1] if found else ""
 
 

@@ -195,6 +195,10 @@ class GeneratorConfig:
     n: int = 4  # completions per prompt
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     system_prompt: str | None = None  # put before conversations that have no system message
+    # Completions that exist already (a file, a Hub data set, … as prompts.path); null: the model answers.
+    path: Any = None
+    column: str | None = None  # of path: the column that holds completions, a text or a list; null: the usual names
+    model_column: str | None = None  # of path: the column that says who wrote them; null: the usual names
 
 
 @dataclass
@@ -248,9 +252,10 @@ class JudgeConfig:
 class ScorerConfig:
     """A scorer beside the judge (`conf/scorer/`): it gives each completion a number, or none with a reason."""
 
-    type: str = "verifier"  # code that checks completions, without a model; or a package's own scorer
+    type: str = "verifier"  # verifier (code) | recorded (what stands beside given completions), or a package's own
     kind: str = ""  # math | constraints | json_schema | regex | exact | python:<file.py>:<function> (docs/scoring.md)
     reference: str | None = None  # column with the right answer; null: the prompt's reference
+    generator: str | None = None  # recorded: the generator with a path whose choices or scores are taken
     threshold: float = 1.0  # values from here on pass: for gates, and for KTO rows by this scorer
     timeout_s: float = 10.0  # most time for one completion, s
     pattern: str = ""  # regex: what the completion must hold (Python's re; `^…$` for the whole)

@@ -89,10 +89,16 @@ def _generator_problems(config: Config) -> Iterator[str]:
         key = f"generators.{name}"
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
             yield f"{key}: a generator's name is made of letters, digits, '_', '-' and '.'"
+        if generator.path is not None:
+            continue
+        for field in ("column", "model_column"):
+            if getattr(generator, field) is not None:
+                yield f"{key}.{field}={getattr(generator, field)} is for completions that exist; give {key}.path=… too"
         yield from _sampling_problems(f"{key}.sampling", generator.sampling, generator.n, f"{key}.n", generator.model)
         yield from _model_problems(f"{key}.model", generator.model)
+    given = any(generator.path is not None for generator in config.generators.values())
     total = sum(generator.n for generator in config.generators.values())
-    if total == 1 and config.pipeline == "preference":
+    if not given and total == 1 and config.pipeline == "preference":
         name = next(iter(config.generators))
         yield f"generators.{name}.n=1 gives one completion per prompt in all: no pair is possible; set it to 2 or more"
 

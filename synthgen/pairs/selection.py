@@ -89,9 +89,9 @@ def select_pairs(
     if by_score:
         buckets.settle(_has_no_spread(scored, prompts), _TIE)
     else:
-        for generator in (config.chosen_generator, config.rejected_generator):
-            theirs = scored.filter(pl.col("generator") == generator)["prompt"].to_numpy()
-            buckets.settle(~_occurs(theirs, prompts), GENERATOR_ABSENT)
+        sides = (config.chosen_generator, config.rejected_generator)
+        there = [scored.filter(pl.col("generator") == side)["prompt"].to_numpy() for side in sides]
+        buckets.settle(~(_occurs(there[0], prompts) & _occurs(there[1], prompts)), GENERATOR_ABSENT)
     may_stand = scored if by_score else scored.filter(pl.col("generator") == config.chosen_generator)
     without, best_fault = ~_occurs(pair_prompt, prompts), _find_best_fault(may_stand, prompts)
     for code, fault in enumerate(FAULTS):

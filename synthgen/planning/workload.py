@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from synthgen.config import JUDGE_THINKING_BUDGET, Config, JudgeConfig, JudgeMode, ModelConfig, Rationale
-from synthgen.config.scorers import CODE_MODEL, list_verifiers
+from synthgen.config.scorers import CODE_MODEL, VERIFIER, list_code_scorers
 from synthgen.config.stage_names import JUDGE, TASK, Kind, name_generations, name_scores
 from synthgen.planning.fit import Lengths
 
@@ -154,7 +154,7 @@ def list_work(
     if config.pipeline == "task":
         return [_task_work(config, ledger, assumed)]
     stages = [_generator_work(config, name, ledger, assumed) for name in config.generators]
-    scorers = [_verifier_work(config, name, stages, ledger) for name in list_verifiers(config)]
+    scorers = [_verifier_work(config, name, stages, ledger) for name in list_code_scorers(config)]
     judge = [_judge_work(config, stages, ledger, assumed)] if config.judge.enabled else []
     return [*stages, *scorers, *judge]
 
@@ -163,13 +163,19 @@ def list_models_used(config: Config) -> dict[str, tuple[str, ModelConfig]]:
     """Return (dotted key, model) by stage name."""
     if config.pipeline == "task":
         return {TASK: ("task.model", config.task.model)}
-    models = {name_generations(name): (f"generators.{name}.model", g.model) for name, g in config.generators.items()}
-    models |= {name_scores(name): (f"scorers.{name}", CODE_MODEL) for name in list_verifiers(config)}
+    models = {
+        name_generations(name): (f"generators.{name}.model", one.model)
+        if one.path is None
+        else (f"generators.{name}.path", CODE_MODEL)
+        for name, one in config.generators.items()
+    }
+    models |= {name_scores(name): (f"scorers.{name}", CODE_MODEL) for name in list_code_scorers(config)}
     return {**models, JUDGE: ("judge.model", config.judge.model)} if config.judge.enabled else models
 
 
 def _generator_work(config: Config, name: str, ledger: Mapping[str, StageLedger], assumed: Assumptions) -> StageWork:
     generator = config.generators[name]
+    given = generator.path is not None
     stage = name_generations(name)
     entry = ledger.get(stage, StageLedger())
     extra = CHAT_TOKENS + len(generator.system_prompt or "") / 4
@@ -186,12 +192,12 @@ def _generator_work(config: Config, name: str, ledger: Mapping[str, StageLedger]
     return StageWork(
         name=stage,
         kind="generations",
-        key=f"generators.{name}.model",
-        model=generator.model,
+        key=f"generators.{name}.path" if given else f"generators.{name}.model",
+        model=CODE_MODEL if given else generator.model,
         units_total=entry.units_total or _count_units(config, entry),
         units_done=entry.units_done,
         prompts=prompts,
-        requests=prompts,
+        requests=0 if given else prompts,  # of completions that exist nothing is asked
         completions=generator.n,
         bound=bound,
         input_tokens=_scale(entry.input_tokens, assumed.prompt_length) or prompt,
@@ -276,7 +282,7 @@ def _verifier_work(
         units_total=entry.units_total or _count_units(config, entry),
         units_done=entry.units_done,
         prompts=prompts,
-        requests=prompts * sum(stage.completions for stage in generators),
+        requests=prompts * sum(s.completions for s in generators) if config.scorers[name].type == VERIFIER else 0,
         completions=1,
         input_tokens=0.0,
         output_tokens=0.0,

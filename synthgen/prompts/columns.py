@@ -80,14 +80,18 @@ def choose_columns(config: PromptsConfig, rows: Iterable[Mapping[str, Any]], rul
     A known name that holds a value somewhere goes before one that does not.
     """
     column = config.column
+    answered = False
     if column is None:
         filled: dict[str, bool] = {}
         for row in rows:
+            answered = answered or _ends_a_conversation(row.get("chosen"))
             for name, value in row.items():
                 if name in KNOWN_COLUMNS:
                     filled[name] = filled.get(name, False) or value not in (None, "", [])
         known = [name for name in KNOWN_COLUMNS if name in filled]
         column = next((name for name in known if filled[name]), known[0] if known else None)
+    if column is None and answered:
+        column = "chosen"  # preference data whose prompt is what stands before the answer
     if column is None:
         return None
     more = config.input_column or None  # empty: none, even in Alpaca's form
@@ -97,6 +101,10 @@ def choose_columns(config: PromptsConfig, rows: Iterable[Mapping[str, Any]], rul
     return Columns(
         column, config.system_column, more, config.reference_column, last_turn=last_turn, text_only=rules >= 1
     )
+
+
+def _ends_a_conversation(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(turn, Mapping) for turn in value)
 
 
 def read_conversation(row: Mapping[str, Any], columns: Columns) -> Conversation:

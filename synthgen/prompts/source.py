@@ -174,6 +174,12 @@ class PromptSource:
             yield read
         self.stats.duplicates, self.stats.twins = distinct.duplicates, distinct.twins
 
+    def conversations(self) -> Iterator[tuple[Row, Messages]]:
+        """Yield every row that holds a prompt, with its conversation: duplicates too."""
+        self.stats, self.bad_rows = PromptStats(), []
+        for _, row, conversation in self._iterate_conversations():
+            yield row, conversation.messages
+
     def user_texts(self) -> Iterator[str]:
         """Yield what is said in the prompts, whatever their form: every user turn, and the turns together."""
         self.stats, self.bad_rows = PromptStats(), []

@@ -68,7 +68,7 @@ def make_content(report: Mapping[str, Any], config: Config, dataset: Mapping[str
 
 def _summary(made: Any, config: Config) -> str:
     what = f"{made:,} preference pairs" if isinstance(made, int) else "Preference pairs"
-    generators = _join([generator.model.name for generator in config.generators.values()])
+    generators = _join([one.model.name or f"the authors of {name}" for name, one in config.generators.items()])
     judge, pairs = config.judge, config.pairs
     parts = [f"{generators or 'no model'} wrote the completions"]
     if judge.enabled:
@@ -81,8 +81,8 @@ def _summary(made: Any, config: Config) -> str:
 
 
 def _caution(config: Config) -> str:
-    models = [generator.model for generator in config.generators.values()]
-    if all(model.served_by.makes_text_up for model in models):
+    models = [generator.model for generator in config.generators.values() if generator.path is None]
+    if len(models) == len(config.generators) and all(model.served_by.makes_text_up for model in models):
         return "No model took part: these are words without meaning, for trying things out."
     rated = " and rated" if config.judge.enabled else ""
     return f"The text is written{rated} by language models, not by people."
@@ -154,7 +154,7 @@ def _made(report: Mapping[str, Any], config: Config) -> list[tuple[str, str]]:
 
 
 def _models(config: Config) -> list[tuple[str, ...]]:
-    used = [(f"generator {name}", generator.model) for name, generator in config.generators.items()]
+    used = [(f"generator {name}", one.model) for name, one in config.generators.items() if one.path is None]
     used += [("judge", config.judge.model)] if config.judge.enabled else []
     return [(role, *_model(model)) for role, model in used]
 
@@ -203,10 +203,15 @@ def _quantization(model: ModelConfig) -> str:
     return f"none ({dtype})" if dtype else "as the checkpoint says"
 
 
-def _generators(config: Config) -> list[tuple[str, int, str]]:
+def _generators(config: Config) -> list[tuple[str, int | str, str]]:
     defaults = SamplingConfig()
-    found = []
+    found: list[tuple[str, int | str, str]] = []
     for name, generator in config.generators.items():
+        if generator.path is not None:
+            paths = generator.path if isinstance(generator.path, list) else [generator.path]
+            where = ", ".join(public_location(str(path)) for path in paths)
+            found.append((name, "–", f"completions that existed: {where}"))
+            continue
         shown = [
             f"{key} {value}" if isinstance(value, int | float) else f"{key} {format_value(value)}"
             for key, value in vars(generator.sampling).items()

@@ -7,9 +7,9 @@ that the CLI prints before the run. This is a reader's aid over the published li
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from synthgen.config import Config, ModelConfig
+from synthgen.config import Config, GeneratorConfig, ModelConfig
 from synthgen.publish.licence_terms import HUB_LICENSES, PERMISSIVE, TERMS, Terms
 
 
@@ -119,8 +119,18 @@ def _used_models(config: Config) -> Iterable[tuple[str, ModelConfig]]:
     """Return the role and the entry of each model that the run uses."""
     if config.pipeline == "task":
         return [("task", config.task.model)]
-    generators = [(f"generator {name}", generator.model) for name, generator in config.generators.items()]
+    generators = [
+        (f"generator {name}", generator.model if generator.path is None else _describe_given(name, generator))
+        for name, generator in config.generators.items()
+    ]
     return [*generators, ("judge", config.judge.model)] if config.judge.enabled else generators
+
+
+def _describe_given(name: str, generator: GeneratorConfig) -> ModelConfig:
+    """Return an entry for completions that exist already; their licence: `generators.<name>.model.license`."""
+    model = generator.model
+    paths = generator.path if isinstance(generator.path, list) else [generator.path]
+    return replace(model, name=model.name or name, id=model.id or ", ".join(map(str, paths)))
 
 
 def _terms_notices(terms: Terms) -> list[str]:

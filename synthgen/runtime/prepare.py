@@ -44,7 +44,11 @@ def prepare_models(config: Config) -> Config:
 
 def _fetched_models(config: Config) -> Iterator[tuple[str, ModelConfig]]:
     """Yield the dotted key and the entry of each model that has to be fetched or converted."""
-    places = [(f"generators.{name}.model", generator.model) for name, generator in config.generators.items()]
+    places = [
+        (f"generators.{name}.model", generator.model)
+        for name, generator in config.generators.items()
+        if generator.path is None
+    ]
     if config.judge.enabled:
         places.append(("judge.model", config.judge.model))
     if config.pipeline == "task":

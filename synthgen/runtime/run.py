@@ -25,6 +25,7 @@ from synthgen.planning import ClusterPlan, StageLedger, plan_pools
 from synthgen.publish.licences import check_licences
 from synthgen.records import Tables
 from synthgen.runtime.cluster import live_cluster, read_cluster
+from synthgen.runtime.given import commit_given
 from synthgen.runtime.plan_ledger import bound_prompts
 from synthgen.runtime.session import Session
 from synthgen.runtime.units import drop_stale_units, make_unit_reader
@@ -98,6 +99,8 @@ def _run_once(session: Session, flow: Flow, stages: Sequence[ResolvedStage], pla
             flow.check(run_dir.read_unit(PROMPTS, 0))
         for name, again in drop_stale_units(run_dir, stages, prompts).items():
             print(f"synthgen: prompts have changed: {name} makes {len(again)} units again", file=sys.stderr, flush=True)
+        for note in commit_given(run_dir, config, stages, prompts):
+            print(f"synthgen: {note}", file=sys.stderr, flush=True)
         plan = _bound_context(config, plan, stages, bound_prompts(run_dir, len(prompts.unit_rows)))
         execution = session.execute(stages, plan, prompts.unit_rows)
     except CorruptUnitError as error:

@@ -96,6 +96,12 @@ def measure_stage(
     return None if measure is None else measure(units, upstream)
 
 
+def name_model(stage: LLMStage) -> str:
+    """Return who makes a stage's table, for people: its model's id, or what completions that exist already say."""
+    name: str = getattr(stage, "model_name", stage.model.id)
+    return name
+
+
 def prompt_parts(stage: LLMStage) -> tuple[str, ...]:
     """Return what of a prompt the stage reads, of PROMPT_PARTS; a stage that does not say reads all.
 

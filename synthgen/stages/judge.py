@@ -40,7 +40,7 @@ from synthgen.records import (
     make_seed,
     stable_hex,
 )
-from synthgen.stages.base import LLMStage
+from synthgen.stages.base import LLMStage, name_model
 from synthgen.stages.generate import fit_seed
 
 logger = logging.getLogger(__name__)
@@ -220,7 +220,7 @@ class JudgeStage:
             use_expected=self.config.expected,
             seed=self.run_seed,
             judge_model=self.model.id,
-            generator_models={generator: upstream[name].model.id for generator, name in answering},
+            generator_models={generator: name_model(upstream[name]) for generator, name in answering},
             scale=float(self.aspects[0].max_rating - self.aspects[0].min_rating),
             estimates=estimates,
         )

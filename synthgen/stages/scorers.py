@@ -15,10 +15,13 @@ import pyarrow as pa
 
 from synthgen.config import Config
 from synthgen.config.registry import Registry
-from synthgen.config.scorers import VERIFIER
+from synthgen.config.scorers import RECORDED, VERIFIER
 from synthgen.stages.base import LLMStage
 
-SCORERS = Registry("synthgen.scorers", {VERIFIER: "synthgen.stages.verify:VerifyStage"})
+SCORERS = Registry(
+    "synthgen.scorers",
+    {VERIFIER: "synthgen.stages.verify:VerifyStage", RECORDED: "synthgen.stages.given:RecordedStage"},
+)
 
 
 def make_scorers(config: Config) -> list[LLMStage]:
