@@ -17,6 +17,11 @@ def list_code_scorers(config: Config) -> list[str]:
     return [name for name, scorer in config.scorers.items() if scorer.type in (VERIFIER, RECORDED)]
 
 
+def list_recorded(config: Config) -> list[str]:
+    """Return the names of the scorers that are what was recorded before."""
+    return [name for name, scorer in config.scorers.items() if scorer.type == RECORDED]
+
+
 def list_scorers(config: Config) -> list[str]:
     """Return the names of all scorers, the judge's first where there is one."""
     return [*(["judge"] if config.judge.enabled else []), *config.scorers]

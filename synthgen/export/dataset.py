@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from synthgen.config import Config, ExportConfig
-from synthgen.config.scorers import list_scorers
+from synthgen.config.scorers import list_recorded, list_scorers
 from synthgen.config.stage_names import Kind
 from synthgen.errors import ConfigError
 from synthgen.export.blocks import Block, build_block, fit_first, group_units
@@ -160,7 +160,7 @@ def export_dataset(
             parts.add(shard, tables)
             del block, pairs, tables  # or two would be in memory while the next one is awaited
         files = parts.write(("default", "kto", "generations", *FORMATS))
-    scorers = stats.describe(config.run.seed)
+    scorers = stats.describe(config.run.seed, list_recorded(config))
     result = ExportResult(counts, files, schemas, sample, dict(margins), scorers, fit, labels.report())
     if "sharegpt" in config.export.formats:
         storage.replace(f"{ROOT}/{DATASET_INFO}", make_dataset_info(result.dataset))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -18,6 +18,8 @@ from synthgen.trust.intervals import make_blocks, ratio_interval, share_interval
 
 IntArray = npt.NDArray[np.int64]
 
+EXAMPLES = 10
+"""Flips that are listed."""
 BINS = 10
 """Bins of a histogram of a scorer that gives more than so many different values."""
 
@@ -30,6 +32,8 @@ class ScorerStats:
 
     def __init__(self) -> None:
         self._prompts = 0
+        self._characters: list[FloatArray] = []
+        self._ids: list[pa.Table] = []
         self._prompt: list[IntArray] = []
         self._values: dict[str, list[FloatArray]] = {}
         self._verdicts: dict[str, list[FloatArray]] = {}
@@ -43,6 +47,8 @@ class ScorerStats:
         known = pc.unique(ids)
         self._prompt.append(find_in(ids, known).astype(np.int64) + self._prompts)
         self._prompts += len(known)
+        self._characters.append(_floats(combine(pc.utf8_length(generations["text"]).cast(pa.float64()))))
+        self._ids.append(generations.select(["prompt_id", "completion_id"]))
         flat = pc.list_flatten(combine(generations["scores"]))
         names = pc.struct_field(flat, "scorer")
         for name in pc.unique(names).to_pylist():
@@ -52,11 +58,11 @@ class ScorerStats:
             reasons = pc.struct_field(mine, "reason").drop_null().to_pylist()
             self._reasons.setdefault(name, Counter()).update(reasons)
 
-    def describe(self, seed: int) -> dict[str, Any]:
-        """Return `scorers` (by name) and `scorer_agreement` of the report; empty where there is one scorer, the judge.
+    def describe(self, seed: int, recorded: Sequence[str] = ()) -> dict[str, Any]:
+        """Return `scorers` (by name), `scorer_agreement` and `flips` of the report; empty where only the judge scores.
 
         Args:
-            seed: of resampling (`run.seed`).
+            seed: of resampling (`run.seed`). recorded: names of the scorers that are choices made before.
         """
         if not self._values:
             return {}
@@ -67,7 +73,17 @@ class ScorerStats:
         verdicts = {name: np.concatenate(parts)[order] for name, parts in self._verdicts.items()}
         blocks = make_blocks(self._prompts, seed)
         left, right = (side.astype(np.int64) for side in list_comparisons(prompt, seed))
+        flips = [
+            {"recorded": one, "scorer": other}
+            | _measure_flips(values[one], values[other], np.concatenate(self._characters)[order], left, right)
+            for one in recorded
+            for other in values
+            if other not in recorded
+        ]
+        for entry in flips:
+            entry["examples"] = [self._name(order, *rows) for rows in entry["examples"]]
         return {
+            **({"flips": flips} if flips else {}),
             "scorers": {
                 name: _describe(values[name], verdicts[name], self._reasons[name], blocks[prompt]) for name in values
             },
@@ -77,6 +93,54 @@ class ScorerStats:
                 for one, other in combinations(values, 2)
             ],
         }
+
+    def _name(self, order: npt.NDArray[Any], chosen: int, rejected: int, margin: float) -> dict[str, Any]:
+        ids = pa.concat_tables(self._ids)
+        one, other = (ids.slice(int(order[row]), 1).to_pylist()[0] for row in (chosen, rejected))
+        return {
+            "prompt_id": one["prompt_id"],
+            "recorded_chosen": one["completion_id"],
+            "recorded_rejected": other["completion_id"],
+            "margin": round(margin, 6),
+        }
+
+
+def _measure_flips(
+    recorded: FloatArray, other: FloatArray, characters: FloatArray, left: IntArray, right: IntArray
+) -> dict[str, Any]:
+    """Return how often a scorer prefers what was recorded as the worse of two completions of a prompt.
+
+    `by_margin`: thirds of |difference| by the scorer, the narrowest first. `by_length`: whether the recorded choice is
+    the longer text, in characters. `examples`: (chosen, rejected, margin) of the widest, as rows.
+    """
+    with np.errstate(invalid="ignore"):
+        swap = recorded[left] < recorded[right]
+        differs = np.abs(recorded[left] - recorded[right]) >= TIE
+    chosen, rejected = np.where(swap, right, left)[differs], np.where(swap, left, right)[differs]
+    margin = other[chosen] - other[rejected]
+    known = ~np.isnan(margin)
+    told = known & (np.abs(margin) >= TIE)
+    chosen, rejected, apart = chosen[told], rejected[told], margin[told]
+    flipped = apart < 0
+    edges = np.quantile(np.abs(apart), [0, 1 / 3, 2 / 3, 1]) if len(apart) else np.empty(0)
+    third = np.clip(np.searchsorted(edges[1:-1], np.abs(apart), side="left"), 0, 2) if len(apart) else np.empty(0)
+    longer = characters[chosen] > characters[rejected]
+    widest = np.flatnonzero(flipped)[np.argsort(apart[flipped], kind="stable")][:EXAMPLES]
+    return {
+        **_rate(flipped),
+        "ties": int((known & ~told).sum()),
+        "by_margin": [
+            {"from": float(edges[i]), "to": float(edges[i + 1]), **_rate(flipped[third == i])} for i in range(3)
+        ]
+        if len(apart)
+        else [],
+        "by_length": {"chosen_longer": _rate(flipped[longer]), "chosen_not_longer": _rate(flipped[~longer])},
+        "examples": [(int(chosen[i]), int(rejected[i]), float(-apart[i])) for i in widest],
+    }
+
+
+def _rate(flipped: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    return {"comparisons": len(flipped), "flip_rate": float(flipped.mean()) if len(flipped) else None}
 
 
 def _describe(values: FloatArray, verdicts: FloatArray, reasons: Mapping[str, int], block: IntArray) -> dict[str, Any]:

@@ -70,6 +70,17 @@ def test_own_pairs_are_judged_again_and_say_how_often_the_judge_disagrees(tmp_pa
     (agreement,) = report["scorer_agreement"]
     assert agreement["comparisons"] == PROMPTS
     assert agreement["flip_rate"] == flipped / PROMPTS > 0
+    (flips,) = report["flips"]
+    assert (flips["recorded"], flips["scorer"], flips["flip_rate"]) == ("human", "judge", flipped / PROMPTS)
+    assert sum(part["comparisons"] for part in flips["by_margin"]) == PROMPTS
+    assert sum(part["comparisons"] * (part["flip_rate"] or 0) for part in flips["by_margin"]) == pytest.approx(flipped)
+    assert flips["by_length"]["chosen_longer"]["comparisons"] == 0
+    by_judge = {(row["prompt_id"], row["completion_id"]): row["score"] for row in rows}
+    assert len(flips["examples"]) == flipped
+    for one in flips["examples"]:
+        sides = [(one["prompt_id"], one[f"recorded_{side}"]) for side in ("chosen", "rejected")]
+        assert [recorded[side] for side in sides] == [1.0, 0.0]
+        assert one["margin"] == pytest.approx(by_judge[sides[1]] - by_judge[sides[0]], abs=1e-5)
     card = (tmp_path / "run/dataset/README.md").read_text()
     assert "license: mit" in card
 
