@@ -50,7 +50,7 @@ def _bins(histogram: Mapping[str, Any]) -> dict[str, int]:
     if len(edges) != len(counts) + 1:
         labels = [str(label) for label in histogram.get("labels") or range(len(counts))]
     else:
-        labels = [f"{low:g}–{high:g}" for low, high in itertools.pairwise(edges)]
+        labels = [f"{low:.4g}–{high:.4g}" for low, high in itertools.pairwise(edges)]
     return {label: int(count) for label, count in zip(labels, counts, strict=True)}
 
 
