@@ -8,8 +8,16 @@ import pytest
 from planning_clusters import MODELS
 
 from synthgen.config import Config, GeneratorConfig, JudgeConfig, JudgeMode, PromptsConfig, Rationale, SamplingConfig
+from synthgen.config.compose import compose_config
 from synthgen.planning import StageLedger
-from synthgen.planning.workload import CHAT_TOKENS, JUDGE_TEMPLATE_TOKENS, RATING_TOKENS, Assumptions, list_work
+from synthgen.planning.workload import (
+    CHAT_TOKENS,
+    JUDGE_TEMPLATE_TOKENS,
+    RATING_TOKENS,
+    Assumptions,
+    StageWork,
+    list_work,
+)
 
 
 def make_config(**judge: object) -> Config:
@@ -84,3 +92,16 @@ def test_assumptions_move_the_tokens(name: str) -> None:
 def test_assumed_lengths_stay_within_max_tokens() -> None:
     generate, _ = list_work(make_config(), {}, Assumptions(output_length=5.0))
     assert generate.output_tokens == 1000
+
+
+def test_a_judge_that_is_known_to_think_is_planned_with_its_thoughts() -> None:
+    def judge_work(*overrides: str) -> StageWork:
+        made = compose_config(["experiment=echo", "run.dir=x", "model@judge.model=qwen3-8b", *overrides])
+        return next(work for work in list_work(made) if work.kind == "judgements")
+
+    silent = judge_work("judge.model.thinking=false")
+    thinking = judge_work()
+    assert thinking.max_output_tokens == silent.max_output_tokens + 2048
+    assert thinking.output_tokens == silent.output_tokens + 1024  # half of the budget where nothing is measured
+    assert judge_work("judge.thinking_budget=100").max_output_tokens == silent.max_output_tokens + 100
+    assert judge_work("judge.model.reasoning_parser=none").max_output_tokens == silent.max_output_tokens
