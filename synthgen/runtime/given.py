@@ -18,11 +18,12 @@ from synthgen.config import Config, RemovedPrompts
 from synthgen.errors import ConfigError
 from synthgen.flow import ResolvedStage
 from synthgen.ledger.ingest import PromptLedger
-from synthgen.ledger.run_dir import PROMPTS, RunDir, digests_of
+from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir, digests_of
 from synthgen.prompts import PromptSource
 from synthgen.prompts.completions import GivenCompletion, read_completions
 from synthgen.prompts.messages import UnusableRowError
 from synthgen.records import UnitCounts
+from synthgen.stages.base import prompt_parts
 from synthgen.stages.given import GivenStage, RecordedStage
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def _commit(
             f"give prompts.path={source.path} too, or a file that holds some"
         )
     for unit in sorted(every):
-        _commit_unit(run_dir, mine, stages, unit, given)
+        _commit_unit(run_dir, mine, stages, unit, given, prompts)
     run_dir.write_json(state_path, now)
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(lost.items()))
     return [f"{source.path}: rows without a completion for this run: {reasons}"] if lost else []
@@ -121,6 +122,7 @@ def _commit_unit(
     stages: Sequence[ResolvedStage],
     unit: int,
     given: dict[str, list[GivenCompletion]],
+    prompts: PromptLedger,
 ) -> None:
     tables: dict[str, pa.Table] = {PROMPTS: run_dir.read_unit(PROMPTS, unit)}
     for stage in mine:
@@ -128,19 +130,33 @@ def _commit_unit(
         table = maker.fill(tables[PROMPTS], given)
         inputs = digests_of({name: tables[name] for name in stage.files.inputs})
         directory = stage.files.directory
-        if not _is_there(run_dir, directory, unit, table, inputs):
+        if not _is_there(run_dir, stage, unit, table, inputs, prompts):
             _discard(run_dir, stage, stages, unit)
             run_dir.commit_unit(directory, unit, table, UnitCounts(rows=table.num_rows), inputs)
         tables[stage.name] = run_dir.read_unit(directory, unit)
 
 
-def _is_there(run_dir: RunDir, directory: str, unit: int, table: pa.Table, inputs: dict[str, str]) -> bool:
+def _is_there(
+    run_dir: RunDir,
+    stage: ResolvedStage,
+    unit: int,
+    table: pa.Table,
+    inputs: dict[str, str],
+    prompts: PromptLedger,
+) -> bool:
+    """Whether a unit holds the same and may stay; prompts may have changed since in what the stage does not read."""
+    directory = stage.files.directory
     try:
         stored = run_dir.read_unit(directory, unit)
         made_of = run_dir.read_inputs(directory, unit)
-    except Exception:  # absent or damaged: made anew
+    except (CorruptUnitError, FileNotFoundError):
         return False
-    return bool(stored.replace_schema_metadata(None).equals(table)) and made_of == inputs
+    parts = prompt_parts(stage.files.stage)
+    fits = all(
+        digest == inputs.get(name) or (name == PROMPTS and prompts.accepts(unit, digest, parts))
+        for name, digest in made_of.items()
+    )
+    return bool(stored.replace_schema_metadata(None).equals(table)) and made_of.keys() == inputs.keys() and fits
 
 
 def _discard(run_dir: RunDir, stage: ResolvedStage, stages: Sequence[ResolvedStage], unit: int) -> None:

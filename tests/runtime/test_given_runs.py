@@ -126,6 +126,17 @@ def test_only_what_has_changed_in_the_file_is_judged_again(tmp_path: Path, life:
     assert "It is 18." not in texts
 
 
+def test_another_column_in_the_file_makes_nothing_anew(tmp_path: Path, life: Life) -> None:
+    path = write_pairs(tmp_path / "mine.jsonl")
+    overrides = [*JUDGED, f"generators.mine.path={path}", *RECORDED, f"run.dir={tmp_path / 'run'}"]
+    make(*overrides)
+    rows = [json.loads(line) | {"topic": "sums"} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = make(*overrides)
+    assert {stage["reused_units"] for stage in report["stages"].values()} == {3}
+    assert {json.loads(row["metadata"])["topic"] for row in read(tmp_path / "run")} == {"sums"}
+
+
 def test_killed_anywhere_a_run_with_own_completions_ends_the_same(tmp_path: Path, life: Life) -> None:
     path = write_pairs(tmp_path / "mine.jsonl", prompts=5)
     overrides = [*JUDGED, f"generators.mine.path={path}", *RECORDED, f"run.dir={tmp_path / 'run'}", "judge=none"]
