@@ -153,6 +153,10 @@ def _expand_model(override: str, overrides: Sequence[str]) -> list[str]:
     key, given, value = override.partition("=")
     placed = re.fullmatch(r"(\+{0,2})model@([^=]+)", key)
     value = value.strip("'\"")
+    entry = _find_entry(value) if key == "model" or placed else None
+    if placed and entry:
+        return [f"{key}={entry}"]
+    value = entry or value
     is_hub = re.search(r"[/:]|\.gguf$", value) is not None
     if not given or (key != "model" and not (placed and is_hub)):
         return [override]

@@ -1,8 +1,8 @@
-"""`python -m synthgen.models.refresh NAME [--id org/name] [--to conf/model]`: a catalog entry from a Hub repository's files.
+"""`python -m synthgen.models.refresh NAME [--id org/name] [--to conf/model]`: an entry from a Hub repository's files.
 
-Written are `NAME.yaml`, `architecture/NAME.yaml` (the numbers of config.json), `tensors/NAME.txt` (its safetensors headers)
-and, for a quantized checkpoint, `quantization/NAME.yaml`. Licence, gate and commit are the Hub's. Nothing is guessed: what
-the Hub does not say stays `unknown` and is named in `unchecked`.
+Written are `NAME.yaml`, `architecture/NAME.yaml` (the numbers of config.json), `tensors/NAME.txt` (its safetensors
+headers) and, for a quantized checkpoint, `quantization/NAME.yaml`. Licence, gate and commit are the Hub's. Nothing is
+guessed: what the Hub does not say stays `unknown` and is named in `unchecked`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ from synthgen.models.table import Table, format_table
 KEPT = frozenset(
     {
         "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
-        "v_head_dim", "intermediate_size", "vocab_size", "max_position_embeddings", "tie_word_embeddings", "torch_dtype",
-        "dtype", "num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size",
-        "moe_shared_expert_intermediate_size", "n_shared_experts", "shared_intermediate_size", "first_k_dense_replace",
-        "moe_layer_freq", "decoder_sparse_step", "interleave_moe_layer_step", "moe_latent_size", "kv_lora_rank",
-        "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "index_head_dim", "indexer_types", "layer_types",
-        "layers_block_type", "hybrid_override_pattern", "hybrid_layer_pattern", "full_attention_interval",
-        "attention_bias", "sliding_window", "use_sliding_window", "attention_chunk_size", "no_rope_layers",
-        "linear_num_value_heads", "linear_num_key_heads", "linear_key_head_dim", "linear_value_head_dim",
-        "linear_conv_kernel_dim", "mamba_ssm_dtype", "mamba_ssm_cache_dtype", "mamba_num_heads", "mamba_head_dim",
-        "ssm_state_size", "n_groups", "conv_kernel", "mamba_n_heads", "mamba_d_head", "mamba_d_state", "mamba_n_groups",
-        "mamba_d_conv", "mamba_d_ssm", "mamba_expand", "expand", "attn_layer_period", "attn_layer_offset",
-        "expert_layer_period", "expert_layer_offset", "global_head_dim", "num_global_key_value_heads",
-        "num_kv_shared_layers", "swa_num_key_value_heads", "swa_head_dim", "swa_v_head_dim", "compress_ratios",
-        "expert_dtype", "linear_attn_config", "rope_scaling", "rope_parameters", "block_configs",
+        "v_head_dim", "intermediate_size", "vocab_size", "max_position_embeddings", "tie_word_embeddings",
+        "torch_dtype", "dtype", "num_experts", "num_experts_per_tok", "moe_intermediate_size",
+        "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "n_shared_experts",
+        "shared_intermediate_size", "first_k_dense_replace", "moe_layer_freq", "decoder_sparse_step",
+        "interleave_moe_layer_step", "moe_latent_size", "kv_lora_rank", "q_lora_rank", "qk_nope_head_dim",
+        "qk_rope_head_dim", "index_head_dim", "indexer_types", "layer_types", "layers_block_type",
+        "hybrid_override_pattern", "hybrid_layer_pattern", "full_attention_interval", "attention_bias",
+        "sliding_window", "use_sliding_window", "attention_chunk_size", "no_rope_layers", "linear_num_value_heads",
+        "linear_num_key_heads", "linear_key_head_dim", "linear_value_head_dim", "linear_conv_kernel_dim",
+        "mamba_ssm_dtype", "mamba_ssm_cache_dtype", "mamba_num_heads", "mamba_head_dim", "ssm_state_size", "n_groups",
+        "conv_kernel", "mamba_n_heads", "mamba_d_head", "mamba_d_state", "mamba_n_groups", "mamba_d_conv",
+        "mamba_d_ssm", "mamba_expand", "expand", "attn_layer_period", "attn_layer_offset", "expert_layer_period",
+        "expert_layer_offset", "global_head_dim", "num_global_key_value_heads", "num_kv_shared_layers",
+        "swa_num_key_value_heads", "swa_head_dim", "swa_v_head_dim", "compress_ratios", "expert_dtype",
+        "linear_attn_config", "rope_scaling", "rope_parameters", "block_configs",
     }
 )  # fmt: skip
 """The numbers of a config.json that the planner reads."""
