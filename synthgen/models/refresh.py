@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -130,13 +131,23 @@ def _ask_hub(repo: str, revision: str | None) -> dict[str, Any]:
 def _read_id(path: Path) -> str:
     if not path.is_file():
         return ""
-    ids = [line.partition(":")[2].strip() for line in path.read_text().splitlines() if line.startswith("id:")]
+    ids = [
+        line.partition(":")[2].strip().strip('"') for line in path.read_text().splitlines() if line.startswith("id:")
+    ]
     return ids[0] if ids else ""
 
 
 def _to_yaml(values: Mapping[str, Any]) -> str:
     """Return `values` as YAML: a line each, nested ones as JSON, which is YAML too."""
-    return "".join(f"{key}: {json.dumps(value)}\n" for key, value in values.items())
+    return "".join(f"{key}: {_to_text(value)}\n" for key, value in values.items())
+
+
+def _to_text(value: Any) -> str:
+    """Return a plain word as it is, anything else as JSON."""
+    plain = (
+        isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w./-]*", value) and value not in ("true", "false", "null")
+    )
+    return str(value) if plain else json.dumps(value)
 
 
 def _write(path: Path, text: str) -> Path:
