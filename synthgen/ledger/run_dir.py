@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from synthgen.errors import ConfigError, RunFailedError, StorageError, SynthgenError, first_line
 from synthgen.ledger.storage import RETRY_S, GuardedStorage, Storage, open_storage
-from synthgen.records import UnitCounts
+from synthgen.records import PROMPTS_SCHEMA, UnitCounts
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ FIRST_CONTACT_S = 20.0
 COUNTS_KEY = b"synthgen.counts"
 INPUTS_KEY = b"synthgen.inputs"
 """In a stage's file: JSON of input name → digest of the file that it was made from."""
+PLACE_KEY = b"synthgen.place"
+"""In a footer: where the file belongs. Files of earlier versions have none."""
 DIGEST_KEY = b"synthgen.digest"
 """In a table that was read: digest of its file. Never written."""
 UNIT_NAME = re.compile(r"unit-(\d{6,})\.parquet")
@@ -203,7 +205,8 @@ class RunDir:
         Args:
             inputs: digests of the files that it was made from, by input name.
         """
-        return self._create(unit_path(directory, unit), encode_unit(table, counts, inputs))
+        path = unit_path(directory, unit)
+        return self._create(path, encode_unit(table, counts, inputs, {PLACE_KEY: path.encode()}))
 
     def commit_part(
         self,
@@ -215,7 +218,8 @@ class RunDir:
         inputs: Mapping[str, str] | None = None,
     ) -> bool:
         """Write the output of some rows of a unit that was split. See `commit_unit`."""
-        return self._create(part_path(directory, unit, rows), encode_unit(table, counts, inputs))
+        path = part_path(directory, unit, rows)
+        return self._create(path, encode_unit(table, counts, inputs, {PLACE_KEY: path.encode()}))
 
     def read_part(self, directory: str, unit: int, rows: tuple[int, int]) -> tuple[pa.Table, UnitCounts]:
         """Return what `commit_part` wrote. Raises as `read_unit` does."""
@@ -408,11 +412,17 @@ def _has_footer(path: str) -> bool:
 
 
 def decode_unit(data: bytes, directory: str, unit: int, rows: tuple[int, int] | None = None) -> pa.Table:
-    """Return the table of a unit's file. Raises CorruptUnitError."""
+    """Return the table of a unit's file. Raises CorruptUnitError, also for a whole file that belongs elsewhere."""
     with _reporting_damage(directory, unit, rows):
         table = pq.read_table(pa.BufferReader(data), use_threads=False, page_checksum_verification=True)
         _read_counts(table.schema.metadata)
         inputs_of(table)
+    path = part_path(directory, unit, rows) if rows else unit_path(directory, unit)
+    place = (table.schema.metadata or {}).get(PLACE_KEY, path.encode()).decode("utf-8", "replace")
+    if place != path:
+        raise CorruptUnitError(directory, unit, f"holds what belongs to {place}", rows)
+    if directory != PROMPTS and table.schema.names == PROMPTS_SCHEMA.names:  # these have no place in their footer
+        raise CorruptUnitError(directory, unit, "holds prompts", rows)
     digest = digest_bytes(data).encode()
     return table.replace_schema_metadata({**(table.schema.metadata or {}), DIGEST_KEY: digest})
 

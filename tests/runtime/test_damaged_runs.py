@@ -135,3 +135,20 @@ def test_whole_files_of_other_stages_are_made_anew_by_the_same_start(finished: P
     status, printed = start(run_dir)
     assert (status, "Traceback" in printed) == (0, False), printed
     assert dataset_bytes(run_dir) == dataset_bytes(finished)
+
+
+def test_whole_files_of_other_units_are_not_taken_for_input(finished: Path, tmp_path: Path) -> None:
+    """A judge's file in a generator's place, of which the judge is asked anew; and one unit's in another's."""
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished, run_dir)
+    first, second = sorted(run_dir.glob("stages/generate-*/unit-*.parquet"))[:2]
+    (judged, *others) = sorted(run_dir.glob("stages/judge-*/unit-*.parquet"))
+    third = sorted(run_dir.glob("stages/generate-*/unit-*.parquet"))[-1]
+    second.write_bytes(first.read_bytes())
+    third.write_bytes((run_dir / "prompts/unit-000000.parquet").read_bytes())
+    first.write_bytes(judged.read_bytes())
+    for path in (judged, *others):
+        path.unlink()
+    status, printed = start(run_dir)
+    assert (status, "Traceback" in printed) == (0, False), printed
+    assert dataset_bytes(run_dir) == dataset_bytes(finished)
