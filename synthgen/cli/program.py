@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,11 +59,13 @@ def run_command(arguments: list[str]) -> int:
     name, *rest = arguments
     try:
         config_dir = _take_option(rest, "--config-dir")
-        _take_settings(rest)
         multirun = _take_flag(rest, "-m", "--multirun")
         command = find_command(name)
         if rest and _is_run_dir(name, rest[0]):
-            rest[0] = f"run_dir={rest[0]}"
+            rest[0] = f"run_dir={_quote(rest[0])}"
+        elif name in GOES_ON:  # `run_dir=` is said here by the directory alone: go on with it, whatever else is given
+            rest = [f"run.dir={one.partition('=')[2]}" if one.startswith("run_dir=") else one for one in rest]
+        _take_settings(rest)
         _refuse_options(rest)
         if not multirun:
             return command(rest, config_dir)
@@ -108,6 +111,14 @@ def _take_settings(arguments: list[str]) -> None:
 
         given = {key_of(argument) for argument in arguments}
         arguments[:0] = [override for override in read_settings(Path(path)) if key_of(override) not in given]
+
+
+def _quote(path: str) -> str:
+    """Return a path as Hydra's grammar takes it, whatever it holds."""
+    if re.fullmatch(r"[\w./:@~+-]+", path):
+        return path
+    escaped = path.replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _is_run_dir(command: str, argument: str) -> bool:

@@ -23,6 +23,10 @@ _GROUP = re.compile(
 _ENTRY = re.compile(
     r"\+{0,2}(?P<key>(?:generators|scorers)\.[^.=@/]+\.[^=]+|pairs\.weights(?:\.[^=]+)?)=(?P<value>.*)", re.DOTALL
 )
+_FREE = re.compile(
+    r"\+{0,2}(?P<key>(?:judge|task)\.model\.(?:chat_template_kwargs|engine_args)(?:\.[^=]+)?)=(?P<value>.*)", re.DOTALL
+)
+"""Keys of mappings that may hold any."""
 _SCORER = re.compile(r"\+{0,2}scorers\.(?P<name>[^.=@/]+)=(?P<type>[A-Za-z_][\w-]*)")
 _MODEL = re.compile(r"\+{0,2}(?P<place>generators\.[^.=@/]+\.model)=(?P<name>[\w.-]+)")
 _PATH = re.compile(r"\+{0,2}generators\.([^.=@/]+)\.path=(.+)", re.DOTALL)
@@ -132,6 +136,8 @@ def _settle(override: str, placed: set[str], known: set[str]) -> str:
     if group := _GROUP.fullmatch(override):
         place = f"{group['group']}@{group['place']}"
         return f"{'' if place in placed else '+'}{place}={group['value']}"
+    if free := _FREE.fullmatch(override):
+        return f"++{free['key']}={free['value']}"
     entry = _ENTRY.fullmatch(override)
     # A key that the schema does not have, or an entry that nothing makes, stays as it is: the message about it says so.
     if entry is None or find_hint(entry["key"]) is None:

@@ -16,6 +16,10 @@ from synthgen.errors import ConfigError, one_line
 Settings = Mapping[str, Any] | Sequence[str]
 """`{"experiment": "echo", "run": {"dir": "runs/a"}, "generators.main.n": 4}`, or overrides as the command line has."""
 
+_WORD = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+"""A name, as people type it without quotes."""
+_NO_TEXT = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf"})
+"""What would be read as something else than text."""
 _PLAIN_KEY = r"[A-Za-z_][A-Za-z0-9_-]*|[0-9]+"
 
 
@@ -74,7 +78,7 @@ def _write(value: Any, key: str) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, str):
-        return _quote(value)
+        return value if _WORD.fullmatch(value) and value.lower() not in _NO_TEXT else _quote(value)
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{_escape(str(name))}:{_write(item, key)}" for name, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):

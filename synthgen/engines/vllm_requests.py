@@ -56,7 +56,7 @@ def make_sampling_params(
         logit_bias=dict(sampling.logit_bias) or None,
         seed=request.seed,
         structured_outputs=None
-        if thoughts is not None and thoughts.has_channels
+        if thoughts is not None and thoughts.writes_freely
         else _structure(request.output_format),
         logprob_token_ids=list(tokens.spelling) if tokens is not None and tokens.spelling else None,
         flat_logprobs=True,

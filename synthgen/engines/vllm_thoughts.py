@@ -46,6 +46,9 @@ class Split:
 class ThoughtReader:
     """Tells thoughts from answers for one model.
 
+    Where the family marks thoughts, they end with the first closing mark, whatever the answer quotes later; else vLLM's
+    parser says what is answer.
+
     Args:
         name: of vLLM's parser.
         make_parser: makes it; one for each completion, since parsers keep state.
@@ -53,9 +56,11 @@ class ThoughtReader:
         spell: the tokenizer's.
         kwargs: of the chat template.
         off: whether the model was told not to think.
+        ends: whether a prompt leaves nothing to think, by vLLM's parser; None where it cannot say of any text.
 
     Attributes:
-        has_channels: whether it writes in channels (Harmony), which no grammar of an answer allows for.
+        writes_freely: whether no grammar can begin with the answer: in channels (Harmony), and where vLLM's parser does
+            not know the end of a thought.
         can_bound: whether vLLM can end a thought that reaches its budget.
         mark_texts: what opens and closes a thought, where the family has single marks.
     """
@@ -69,27 +74,28 @@ class ThoughtReader:
         kwargs: Mapping[str, Any],
         *,
         off: bool,
+        ends: Callable[[Sequence[int]], bool] | None,
     ) -> None:
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
+        self.name = name
         self._make_parser = make_parser
         self._start, self._end = (list(mark) for mark in marks)
         self._spell = spell
         self._off = off
-        self.name = name
-        self.has_channels = name == HARMONY
+        self._ends = ends
+        self.writes_freely = name == HARMONY or (ends is None and not off)
         self.can_bound = bool(self._start and self._end)
         self.mark_texts = tuple(text for mark in marks if (text := spell(mark, True)))
         self._kwargs = dict(kwargs)
         self._request = ChatCompletionRequest(messages=[], seed=None, chat_template_kwargs=dict(kwargs))
 
-    def has_ended(self, prompt_token_ids: Sequence[int]) -> bool | None:
-        """Return whether the answer begins with the first token; None: only vLLM's parser can say."""
-        if not self._end:
-            return None
-        tail = list(prompt_token_ids[-TAIL:])
-        opened, closed = _rfind(tail, self._start), _rfind(tail, self._end)
-        return closed > opened or (self._off and opened < 0)
+    def has_ended(self, prompt_token_ids: Sequence[int]) -> bool:
+        """Return whether the answer begins with the first token."""
+        said = self._read_tail(prompt_token_ids)
+        if said is not None:
+            return said
+        return self._off or (self._ends is not None and self._ends(prompt_token_ids[-TAIL:]))
 
     def engine_arguments(self, prompt_token_ids: Sequence[int]) -> dict[str, Any]:
         """Return what vLLM's `add_request` is told, so that a grammar begins with the answer."""
@@ -106,13 +112,47 @@ class ThoughtReader:
             whole: its text, special tokens spelt out, where a stop string has cut it; None: that of `ids`.
         """
         plain = self._spell(ids, False) if whole is None else whole
-        if self._end:
-            ended = self.has_ended(prompt_token_ids)
-            opened = not ended and _rfind(list(prompt_token_ids[-TAIL:]), self._start) >= 0
-            spoken = _rfind(ids, self._start) >= 0
-            if not spoken and (ended or (not opened and _rfind(ids, self._end) < 0)):
-                return Split(plain)  # vLLM's parsers take what has no mark at all for a thought
-        spelt = self._spell(ids, True) if whole is None else whole
+        if self.can_bound:
+            return self._read_marked(self._read_tail(prompt_token_ids), ids, whole, plain)
+        if self._off and self.name != HARMONY:
+            return Split(plain)
+        return self._read_parsed(ids, self._spell(ids, True) if whole is None else whole, plain)
+
+    def _read_tail(self, prompt_token_ids: Sequence[int]) -> bool | None:
+        """Return whether the template has closed the thought at the end of the prompt; False: opened; None: neither."""
+        tail = list(prompt_token_ids[-TAIL:])
+        opened, closed = _rfind(tail, self._start), _rfind(tail, self._end)
+        return None if opened == closed else closed > opened
+
+    def _read_marked(self, ended: bool | None, ids: Sequence[int], whole: str | None, plain: str) -> Split:
+        """Read the completion of a family with marks. ended: see `_read_tail`."""
+        start, end = _find(ids, self._start), _find(ids, self._end)
+        opens = start >= 0 and not self._spell(ids[:start], True).strip()
+        if ended or (ended is None and not opens and (self._off or start >= 0 or end < 0)):
+            return Split(plain)
+        if end < 0:
+            return Split("", None, 0, self._spell_thought(ids), len(ids))
+        begin = end + len(self._end)
+        thought = self._spell_thought(ids[:begin])
+        if whole is not None:
+            text = whole.partition(self.mark_texts[1])[2]
+            return Split(text.lstrip(), None, 0, thought, begin)
+        text = self._spell(ids[begin:], False)
+        spaces = len(text) - len(text.lstrip())
+        return Split(text[spaces:], begin if text.strip() else None, spaces, thought, begin)
+
+    def _spell_thought(self, ids: Sequence[int]) -> str:
+        """Return a thought as vLLM's parser gives it, or (where that takes a part for something else) without marks."""
+        spelt = self._spell(ids, True)
+        thought, content, _ = self._make_parser().parse(spelt, self._request, model_output_token_ids=list(ids))
+        if thought is None or (content or "").strip():
+            for mark in self.mark_texts:
+                spelt = spelt.replace(mark, "")
+            thought = spelt
+        return thought.strip()
+
+    def _read_parsed(self, ids: Sequence[int], spelt: str, plain: str) -> Split:
+        """Read the completion of a family without marks, by vLLM's parser."""
         parsed = self._make_parser().parse(spelt, self._request, model_output_token_ids=list(ids))
         thought = None if parsed[0] is None else parsed[0].strip()
         content = parsed[1] or ""
@@ -120,7 +160,7 @@ class ThoughtReader:
             return Split("", None, 0, thought or "", len(ids))
         begin = self._find(ids, spelt, content.strip())
         if begin is None:
-            count = None if thought is None else self._count(ids, spelt, content)
+            count = None if thought is None else round(len(ids) * (1 - len(content) / len(spelt)))
             return Split(content.lstrip(), None, 0, thought, count)
         if thought is None and begin == 0:
             return Split(plain)
@@ -134,18 +174,11 @@ class ThoughtReader:
         def fits(begin: int) -> bool:
             return 0 <= begin <= len(ids) and self._spell(ids[begin:], True).strip() == content
 
-        if self._end and fits(marked := _rfind(ids, self._end) + len(self._end)):
-            return marked
         place = spelt.rfind(content)
         if place < 0:
             return None
         near = bisect_left(range(len(ids) + 1), place, key=lambda count: len(self._spell(ids[:count], True)))
         return next((begin for begin in (near, near - 1, near + 1, near - 2) if fits(begin)), None)
-
-    def _count(self, ids: Sequence[int], spelt: str, content: str) -> int:
-        """Return the thought's tokens where the text does not end with the tokens: up to the mark, or by its share."""
-        marked = _rfind(ids, self._end) if self._end else -1
-        return marked + len(self._end) if marked >= 0 else round(len(ids) * (1 - len(content) / len(spelt)))
 
 
 def make_thought_reader(model: ModelConfig, checkpoint: Any, tokenizer: Any) -> ThoughtReader | None:
@@ -193,8 +226,19 @@ def make_thought_reader(model: ModelConfig, checkpoint: Any, tokenizer: Any) -> 
     def spell(ids: Sequence[int], special: bool) -> str:
         return str(decoder.decode(list(ids), skip_special_tokens=not special))
 
-    off = model.thinking is False
-    return ThoughtReader(name, make, (marks[0], marks[1]), spell, model.template_kwargs, off=off)
+    return ThoughtReader(
+        name, make, (marks[0], marks[1]), spell, model.template_kwargs,
+        off=model.thinking is False,
+        ends=_find_end_check(reasoner, [*marks[1], *tokenizer.encode("a", add_special_tokens=False)]),
+    )  # fmt: skip
+
+
+def _find_end_check(reasoner: Any, ended: Sequence[int]) -> Callable[[Sequence[int]], bool] | None:
+    """Return what tells whether a thought has ended in a prompt; None where the parser cannot say so of `ended`.
+
+    The parsers of Granite and Hunyuan read text alone: theirs returns nothing, or False for everything.
+    """
+    return (lambda ids: bool(reasoner.is_reasoning_end(list(ids)))) if reasoner.is_reasoning_end(list(ended)) else None
 
 
 def expect_thoughts(config: VllmConfig, thoughts: ThoughtReader) -> None:
@@ -203,8 +247,10 @@ def expect_thoughts(config: VllmConfig, thoughts: ThoughtReader) -> None:
 
     config.structured_outputs_config.reasoning_parser = thoughts.name
     if thoughts.can_bound:
-        config.reasoning_config = ReasoningConfig(reasoning_parser=thoughts.name)
-        config.reasoning_config.initialize_token_ids(config.model_config)
+        start, end = thoughts.mark_texts  # given: vLLM makes the parser without the template's arguments
+        found = ReasoningConfig(reasoning_parser=thoughts.name, reasoning_start_str=start, reasoning_end_str=end)
+        found.initialize_token_ids(config.model_config)
+        config.reasoning_config = found
 
 
 def _load_harmony(model: ModelConfig) -> None:
@@ -235,6 +281,13 @@ def _read_template(tokenizer: Any) -> str:
 
 def _encode(tokenizer: Any, mark: str | None) -> list[int]:
     return list(tokenizer.encode(mark, add_special_tokens=False)) if mark else []
+
+
+def _find(ids: Sequence[int], mark: Sequence[int]) -> int:
+    """Return where `mark` begins for the first time in `ids`, -1 where it does not or is empty."""
+    length = len(mark)
+    places = range(len(ids) - length + 1 if length else 0)
+    return next((p for p in places if ids[p] == mark[0] and list(ids[p : p + length]) == list(mark)), -1)
 
 
 def _rfind(ids: Sequence[int], mark: Sequence[int]) -> int:

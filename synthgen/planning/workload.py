@@ -264,8 +264,9 @@ def _judge_thought(judge: JudgeConfig) -> int:
     """Return the most tokens of a thought before a judgement, where the judge is known to think."""
     if judge.thinking_budget is not None:
         return judge.thinking_budget
-    thinks = judge.model.reasoning_parser not in ("auto", "none") and judge.model.thinking is not False
-    return JUDGE_THINKING_BUDGET if thinks else 0
+    known = judge.model.reasoning_parser not in ("auto", "none")
+    thinks = judge.model.thinking is True or (known and judge.model.thinking is None)
+    return JUDGE_THINKING_BUDGET if thinks and not judge.model.served_by.is_service else 0
 
 
 def _verifier_work(

@@ -48,19 +48,28 @@ class Started:
 def compose_started(overrides: Sequence[str], config_dir: str | None = None) -> Started:
     """Return the configuration of `overrides`, or of the run directory that they name with them put over it.
 
+    With `run_dir=` the directory's own command is gone on with, unless an experiment is chosen; with `run.dir=` only
+    where `overrides` choose no models, and so are no whole command.
+
     Raises:
         ConfigError: as `compose_config`; or the run directory does not hold the command that made it.
     """
-    try:
-        return Started(compose_config(overrides, config_dir))
-    except ConfigError as error:
-        found = [override.partition("=")[2].strip("'\"") for override in overrides if key_of(override) in _RUN_DIR]
-        url = found[-1] if found else None
-        if url is None or _NOT_CHOSEN not in str(error):
-            raise
+    found = [override for override in overrides if key_of(override) in _RUN_DIR]
+    goes_on = any(key_of(override) == "run_dir" for override in found)
+    given = found[-1].partition("=")[2] if found else ""
+    url = given.strip("'\"").replace("\\'", "'") or None
+    saved = None
+    if goes_on and url is not None and not any(key_of(override) == "experiment" for override in overrides):
         saved = _read_saved(url)
-        if saved is None:
-            raise
+    if saved is None or not saved.run.overrides:
+        try:
+            return Started(compose_config(overrides, config_dir))
+        except ConfigError as error:
+            if url is None or _NOT_CHOSEN not in str(error):
+                raise
+            saved = _read_saved(url)
+            if saved is None:
+                raise
     if not saved.run.overrides:
         raise ConfigError(
             f"run.dir={url} does not hold the command that made it (an earlier version did); "
@@ -68,9 +77,14 @@ def compose_started(overrides: Sequence[str], config_dir: str | None = None) -> 
         )
     now = [override for override in overrides if key_of(override) not in _RUN_DIR]
     keys = {key_of(override) for override in now}
-    before = [override for override in saved.run.overrides if key_of(override) not in keys]
-    config = compose_config([*before, *now, f"run.dir={url}"], config_dir or saved.run.config_dir)
+    before = [override for override in saved.run.overrides if not _is_replaced(key_of(override), keys)]
+    config = compose_config([*before, *now, f"run.dir={given}"], config_dir or saved.run.config_dir)
     return Started(config, tuple(before), tuple(now))
+
+
+def _is_replaced(key: str, keys: set[str]) -> bool:
+    """Return whether what is given now stands in the place of an earlier key; `model` is a model for all places."""
+    return key in keys or ("model" in keys and key.partition("@")[0] == "model")
 
 
 def describe_reuse(config: Config) -> str:

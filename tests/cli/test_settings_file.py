@@ -8,6 +8,9 @@ import pytest
 import yaml
 
 from synthgen.cli import run_command
+from synthgen.config.compose import compose_config
+from synthgen.config.settings import read_settings
+from tests.inline_runs import inline_runs
 
 SETTINGS = """\
 experiment: echo
@@ -55,3 +58,32 @@ def test_a_file_that_cannot_work_is_one_line(
     said = capsys.readouterr().err
     assert said.startswith(f"synthgen: {message}")
     assert said.count("\n") == 1
+
+
+def test_a_file_goes_on_with_a_run_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = "runs/a (1)"
+    with inline_runs():
+        assert run_command(["run", "experiment=echo", "prompts.limit=4", "run.unit_size=2", f"run.dir='{url}'"]) == 0
+    Path("orders.yaml").write_text("judge: {orders: 2}\n")
+    capsys.readouterr()
+    assert run_command(["plan", url, "--config", "orders.yaml"]) == 0
+    said = capsys.readouterr()
+    assert f"going on with {url} as it was started (experiment=echo prompts.limit=4 run.unit_size=2)" in said.err
+    assert "with judge.orders=2" in said.err
+
+
+def test_a_file_is_read_as_the_line_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(
+        "experiment: llama31_ultrafeedback\njudge: none\nrun: {dir: x}\n"
+        "generators: {small: {model: echo, n: 3}}\nscorers: {short: {kind: exact}}\n"
+        "model@generators.llama70b.model: echo\n"
+    )
+    config = compose_config(read_settings(Path("mine.yaml")))
+    assert {name: g.model.name for name, g in config.generators.items()}["small"] == "echo"
+    assert config.generators["llama70b"].model.name == "echo"
+    assert config.scorers["short"].kind == "exact"
+    assert not config.judge.enabled

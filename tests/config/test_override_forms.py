@@ -78,3 +78,17 @@ def test_what_nothing_reads_is_one_line(override: str, message: str) -> None:
         compose_config([ECHO, override])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_mapping_of_any_keys_is_set_without_a_plus() -> None:
+    config = compose_config(
+        [
+            "experiment=echo",
+            "run.dir=x",
+            "judge.model.chat_template_kwargs={enable_thinking: false}",
+            "judge.model.chat_template_kwargs.reasoning_effort=low",
+            "generators.main.model.chat_template_kwargs={thinking: true}",
+        ]
+    )
+    assert config.judge.model.chat_template_kwargs == {"enable_thinking": False, "reasoning_effort": "low"}
+    assert config.generators["main"].model.chat_template_kwargs == {"thinking": True}

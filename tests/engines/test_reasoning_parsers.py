@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -84,21 +85,26 @@ def tokenizer(tiny_model_dir: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def read(tokenizer: Any) -> Callable[..., Split]:
-    """Return what a parser makes of a text; `prompt` is the end of the prompt before it."""
+def make_reader(tokenizer: Any) -> Callable[..., ThoughtReader]:
     pytest.importorskip("vllm")
-    readers: dict[str, ThoughtReader] = {}
+
+    @cache
+    def make(parser: str, **fields: Any) -> ThoughtReader:
+        checkpoint = SimpleNamespace(hf_config=SimpleNamespace(model_type=""))
+        found = make_thought_reader(ModelConfig(name="m", reasoning_parser=parser, **fields), checkpoint, tokenizer)
+        assert found is not None
+        return found
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def read(tokenizer: Any, make_reader: Callable[..., ThoughtReader]) -> Callable[..., Split]:
+    """Return what a parser makes of a text; `prompt` is the end of the prompt before it."""
 
     def read(parser: str, text: str, prompt: str = "", whole: str | None = None, **fields: Any) -> Split:
-        key = f"{parser}{fields}"
-        if key not in readers:
-            model = ModelConfig(name="m", reasoning_parser=parser, **fields)
-            checkpoint = SimpleNamespace(hf_config=SimpleNamespace(model_type=""))
-            found = make_thought_reader(model, checkpoint, tokenizer)
-            assert found is not None
-            readers[key] = found
         ids = [tokenizer.encode(part, add_special_tokens=False) for part in (prompt, text)]
-        return readers[key].read(ids[0], ids[1], whole)
+        return make_reader(parser, **fields).read(ids[0], ids[1], whole)
 
     return read
 
@@ -154,6 +160,38 @@ def test_where_nothing_is_thought_all_is_answer(parser: str, read: Callable[...,
     assert read(parser, "Hello", "user: Hello assistant:", thinking=False, chat_template=QWEN) == Split("Hello")
 
 
+@pytest.mark.parametrize("parser", ["deepseek_r1", "qwen3", "glm45", "kimi_k2", "step3p5", "nemotron_v3", "minimax_m2"])
+def test_marks_that_an_answer_quotes_are_part_of_it(parser: str, read: Callable[..., Split]) -> None:
+    opened = "user: Hello assistant:<think>\n"
+    for answer in ("Use <think>a</think> like so.", "The tag <think> begins it.", "The tag </think> ends it."):
+        split = read(parser, f"Hm.</think>\n{answer}", opened)
+        assert (split.text, split.reasoning, split.reasoning_tokens) == (answer, "Hm.", split.begin)
+    told_not_to = "user: Hello assistant:<think>\n\n</think>\n\n"
+    assert read(parser, "Write <think> before it.", told_not_to) == Split("Write <think> before it.")
+    assert read(parser, "Write <think> before it.", "user: assistant:") == Split("Write <think> before it.")
+
+
+@pytest.mark.parametrize("parser", ["qwen3", "glm45", "step3p5", "nemotron_v3"])
+def test_a_thought_may_quote_a_call_of_a_tool(parser: str, read: Callable[..., Split]) -> None:
+    split = read(parser, "Hm <tool_call> eh.</think>\n\nAnswer.", "user: Hello assistant:<think>\n")
+    assert (split.text, split.reasoning) == ("Answer.", "Hm <tool_call> eh.")
+
+
+def test_where_vllm_cannot_say_that_a_thought_has_ended_no_grammar_is_asked_for(
+    make_reader: Callable[..., Any],
+) -> None:
+    for parser in ("granite", "hunyuan_a13b"):
+        assert make_reader(parser).writes_freely
+        told_not_to = make_reader(parser, thinking=False, chat_template=SWITCHED)
+        assert (told_not_to.writes_freely, told_not_to.has_ended([1, 2])) == (False, True)
+    assert not make_reader("deepseek_r1").writes_freely
+
+
+def test_a_family_that_is_off_unless_told_has_a_budget_where_it_is_told(make_reader: Callable[..., Any]) -> None:
+    told = make_reader("deepseek_v3", thinking=True, chat_template=SWITCHED)
+    assert (told.can_bound, told.mark_texts) == (True, ("<think>", "</think>"))
+
+
 def test_an_earlier_thought_in_the_prompt_is_not_this_one_s_end(read: Callable[..., Split]) -> None:
     earlier = "<think>a</think>b" + " word" * 60 + " assistant:<think>\n"
     split = read("deepseek_r1", "Hm.</think>Hello", earlier)
@@ -202,7 +240,7 @@ def test_channels_of_gpt_oss_are_read_by_vllm() -> None:
     checkpoint = SimpleNamespace(hf_config=SimpleNamespace(model_type="gpt_oss"))
     reader = make_thought_reader(ModelConfig(name="gpt-oss-20b"), checkpoint, tokenizer)
     assert reader is not None
-    assert (reader.name, reader.has_channels, reader.can_bound) == ("openai_gptoss", True, False)
+    assert (reader.name, reader.writes_freely, reader.can_bound) == ("openai_gptoss", True, False)
     thought, answer = "The user asks: 2+2. It's 4.", "It is 4.\nRating: 4"
     written = f"<|channel|>analysis<|message|>{thought}<|end|><|start|>assistant<|channel|>final<|message|>{answer}"
     ids = tokenizer.encode(written)

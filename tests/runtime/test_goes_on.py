@@ -59,6 +59,17 @@ def test_a_whole_command_is_taken_as_it_is(tmp_path: Path, overrides: list[str])
     assert (started.before, started.describe(), started.config.judge.orders) == ((), "", 1)
 
 
+def test_a_directory_alone_is_gone_on_with_whatever_model_is_given(tmp_path: Path, overrides: list[str]) -> None:
+    url = str(tmp_path / "run")
+    run(compose_config([*overrides, "model@judge.model=echo", f"run.dir={url}"]), quiet=True)
+    started = compose_started([f"run_dir={url}", "model=tiny"])
+    assert started.before == tuple(overrides)
+    assert (started.config.judge.orders, started.config.judge.model.name) == (2, "tiny")
+    assert started.config.generators["main"].model.name == "tiny"
+    whole = compose_started([f"run.dir={url}", "model=tiny"])
+    assert (whole.before, whole.config.judge.orders) == ((), 1)
+
+
 def test_every_command_takes_the_directory_without_its_key(
     tmp_path: Path, overrides: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
