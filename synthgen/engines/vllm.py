@@ -15,9 +15,10 @@ from synthgen.config import ModelConfig
 from synthgen.engines.base import EngineInfo, EngineLoad
 from synthgen.engines.choices import ChoiceTokens, find_choice_tokens
 from synthgen.engines.prompts import PromptEncoder
+from synthgen.engines.vllm_parsers import expect_thoughts, make_thought_reader
 from synthgen.engines.vllm_requests import make_sampling_params, read_completions
 from synthgen.engines.vllm_setup import configure_vllm, describe_engine
-from synthgen.engines.vllm_thoughts import ThoughtReader, expect_thoughts, make_thought_reader
+from synthgen.engines.vllm_thoughts import ThoughtReader
 from synthgen.engines.watchdog import Watchdog
 from synthgen.errors import ConfigError, EngineDeadError, RequestError, one_line
 from synthgen.records import Completion, Request, RequestFailure

@@ -15,7 +15,8 @@ import pytest
 
 from synthgen.config import ModelConfig
 from synthgen.engines.thoughts import check_switch, find_reasoning_parser, list_template_arguments
-from synthgen.engines.vllm_thoughts import Split, ThoughtReader, make_thought_reader
+from synthgen.engines.vllm_parsers import make_thought_reader
+from synthgen.engines.vllm_thoughts import Split, ThoughtReader
 from synthgen.errors import ConfigError
 
 QWEN = "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
@@ -256,7 +257,7 @@ def test_channels_of_gpt_oss_are_read_by_vllm() -> None:
 def test_gpt_oss_without_its_encoding_is_refused_at_the_start(tokenizer: Any, tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     program = (
-        "from synthgen.engines.vllm_thoughts import _load_harmony\n"
+        "from synthgen.engines.vllm_parsers import _load_harmony\n"
         "from synthgen.config import ModelConfig\n"
         "_load_harmony(ModelConfig(name='gpt-oss-20b'))"
     )
