@@ -63,7 +63,7 @@ def run_command(arguments: list[str]) -> int:
         command = find_command(name)
         if rest and _is_run_dir(name, rest[0]):
             rest[0] = f"run_dir={_quote(rest[0])}"
-        elif name in GOES_ON:  # `run_dir=` is said here by the directory alone: go on with it, whatever else is given
+        elif name in GOES_ON:  # typed with a key it may be a whole command; see `compose_started`
             rest = [f"run.dir={one.partition('=')[2]}" if one.startswith("run_dir=") else one for one in rest]
         _take_settings(rest)
         _refuse_options(rest)
