@@ -7,17 +7,21 @@ an override of a group (`judge=ratings_only`) leaves single keys that were given
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from yaml import YAMLError
 
 from synthgen.config import Config
 from synthgen.config.compose import compose_config, key_of
 from synthgen.config.saved import read_saved_config
-from synthgen.errors import ConfigError
+from synthgen.errors import ConfigError, one_line
 from synthgen.ledger.run_dir import RunDir
 from synthgen.ledger.sessions import SESSIONS
 from synthgen.runtime.plan_ledger import read_ledger
+
+logger = logging.getLogger(__name__)
 
 _RUN_DIR = ("run.dir", "run_dir")
 _NOT_CHOSEN = " is not chosen; give "
@@ -94,11 +98,20 @@ def describe_reuse(config: Config) -> str:
 
 
 def _read_saved(url: str) -> Config | None:
-    """Return the configuration of the exported data, or else of the last start; None: there is neither."""
+    """Return the configuration of the exported data, or else of the last start that can be read; None: there is none.
+
+    Whatever is damaged counts as absent: the command can be given anew, and nothing of the data hangs on it.
+    """
     run_dir = RunDir(url)
-    if run_dir.storage.exists("config.yaml"):
-        return read_saved_config(run_dir.storage.read("config.yaml").decode())
-    names = sorted(name for name in run_dir.storage.list(SESSIONS) if name.endswith(".json"))
-    if not names:
-        return None
-    return read_saved_config(json.loads(run_dir.storage.read(names[-1]))["config"])
+    names = sorted((name for name in run_dir.storage.list(SESSIONS) if name.endswith(".json")), reverse=True)
+    for name in (None, *names):
+        if name is None:
+            text = run_dir.read_or(b"", "config.yaml").decode("utf-8", "replace")
+        else:
+            text = str((run_dir.read_json(name, "config") or {}).get("config", ""))
+        try:
+            if text.strip():
+                return read_saved_config(text)
+        except (ConfigError, YAMLError, ValueError) as error:
+            logger.warning("%s/%s cannot be read: %s", url, name or "config.yaml", one_line(error))
+    return None

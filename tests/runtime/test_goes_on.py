@@ -93,6 +93,19 @@ def test_a_run_that_was_killed_before_its_end_goes_on(tmp_path: Path, overrides:
     assert compose_started([f"run.dir={tmp_path / 'run'}"]).before == (*overrides, "pairs=all_pairs")
 
 
+@pytest.mark.parametrize("data", [b"", b"null\n", b"\xff\xfe\x00", b"run: [", b"run: {seed: 1}\n"])
+def test_a_damaged_configuration_counts_as_absent(tmp_path: Path, overrides: list[str], data: bytes) -> None:
+    url = tmp_path / "run"
+    run(compose_config([*overrides, f"run.dir={url}"]), quiet=True)
+    (url / "config.yaml").write_bytes(data)
+    (url / "sessions" / "9.json").write_bytes(b"{")
+    assert compose_started([f"run.dir={url}"]).before == tuple(overrides), "that of the last session which can be read"
+    for path in (url / "sessions").iterdir():
+        path.write_bytes(b"{")
+    with pytest.raises(ConfigError, match=r"is not chosen; give"):
+        compose_started([f"run.dir={url}"])
+
+
 def test_where_there_is_nothing_to_go_on_with_the_models_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is not chosen; give"):
         compose_started([f"run.dir={tmp_path / 'none'}"])
