@@ -151,7 +151,9 @@ def read_architecture(
         intermediate_size=_read_width(text, experts, hidden, source),
         vocab_size=vocabulary,
         context_length=context,
-        tie_word_embeddings=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", gemma))),
+        # A classifier has a head of a few rows in the place of the vocabulary's.
+        tie_word_embeddings=_classifies(config)
+        or bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", gemma))),
         caches=caches,
         dtype=_read_dtype(config, text, dtype),
         quantization=quant,
@@ -183,6 +185,10 @@ def list_missing(config: Mapping[str, Any]) -> list[str]:
     if text.get("layer_types") or text.get("hybrid_override_pattern") or text.get("layers_block_type"):
         needed.remove("num_hidden_layers")
     return [name for name in needed if text.get(name) is None]
+
+
+def _classifies(config: Mapping[str, Any]) -> bool:
+    return any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
 
 
 def _number(text: Mapping[str, Any], name: str, source: str, default: int | None = None) -> int:

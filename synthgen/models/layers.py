@@ -78,7 +78,7 @@ def read_kinds(text: Mapping[str, Any], family: str, layers: int, window: int | 
     if text.get("full_attention_interval") and text.get("linear_num_value_heads"):  # Qwen3-Next, Qwen3.5
         every = int(text["full_attention_interval"])
         return _choose("full", "state", ((layer + 1) % every == 0 for layer in range(layers)))
-    if text.get("layer_group_size") and family.startswith("bailing"):  # Ling 2.5: lightning attention in between
+    if text.get("layer_group_size") and family.startswith("bailing"):  # Ling: lightning or delta attention in between
         every = int(text["layer_group_size"])
         return _choose("full", "state", ((layer + 1) % every == 0 for layer in range(layers)))
     mixed = text.get("hybrid_layer_pattern")
@@ -151,7 +151,12 @@ def _window_cache(text: Mapping[str, Any], attention: Cache) -> Cache:
 
 
 def _index(text: Mapping[str, Any], layer: int) -> int:
-    """Return the bytes of the sparse indexer's key: FP8, and a scale of four bytes (`deepseek_v32` of vLLM)."""
+    """Return the bytes of the sparse indexer's key: FP8, and a scale of four bytes (`deepseek_v32` of vLLM), or 16 bits
+    (`minimax_m3`)."""
+    sparse = text.get("sparse_attention_config")
+    if isinstance(sparse, Mapping) and sparse.get("use_sparse_attention"):  # MiniMax M3
+        which = sparse.get("sparse_attention_freq") or ()
+        return 2 * int(sparse.get("sparse_index_dim") or 0) if layer < len(which) and which[layer] else 0
     if not text.get("index_head_dim") or not text.get("kv_lora_rank"):
         return 0
     types = text.get("indexer_types")
@@ -217,6 +222,8 @@ def _read_state(text: Mapping[str, Any], family: str) -> tuple[tuple[int, int], 
     width = number("ssm_state_size", "mamba_d_state", "state_size")
     if not width:
         heads, head = number("num_attention_heads"), number("head_dim")
+        if family.startswith("bailing") and number("short_conv_kernel_size"):  # Ling 3: Kimi's delta attention
+            return ((3 * heads * head * (number("short_conv_kernel_size") - 1), 0), (heads * head * head, 4))
         if family.startswith(("minimax", "bailing")) and heads and head:  # lightning attention
             return ((heads * head * head, 0),)
         return ()

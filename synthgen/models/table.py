@@ -31,6 +31,7 @@ _OUTPUTS = frozenset(
         "q_proj", "q_b_proj", "kv_b_proj", "gate_proj", "up_proj", "gate_up_proj", "w1", "w3", "qkv_proj", "c_fc",
         "fc1", "query_key_value", "Wqkv", "dense_h_to_4h", "conv1d", "g_b_proj", "f_b_proj", "b_proj", "g_proj", "wq_b",
         "in_proj", "in_proj_qkv", "in_proj_qkvz", "in_proj_z", "in_proj_b", "in_proj_a", "in_proj_ba", "input_linear",
+        "f_proj", "q_conv1d", "k_conv1d", "v_conv1d",
     )
 )  # fmt: skip
 _INPUTS = frozenset(
@@ -40,7 +41,19 @@ _INPUTS = frozenset(
     )
 )  # fmt: skip
 _NOT_LINEAR = frozenset(
-    ("gate", "router", "shared_expert_gate", "conv1d", "embed_tokens", "embeddings", "wte", "word_embeddings")
+    (
+        "gate",
+        "router",
+        "shared_expert_gate",
+        "conv1d",
+        "q_conv1d",
+        "k_conv1d",
+        "v_conv1d",
+        "embed_tokens",
+        "embeddings",
+        "wte",
+        "word_embeddings",
+    )
 )
 _PARTS = (
     "weight_scale_inv", "weight_scale_2", "weight_scale", "weight_zero_point", "weight_packed", "weight_shape",

@@ -17,19 +17,22 @@ from synthgen.planning.catalog import (
 )
 from synthgen.planning.engine_plan import DoesNotFitError, EnginePlan
 from synthgen.planning.fit import Lengths
-from synthgen.planning.format import format_plan, plan_to_json
 from synthgen.planning.hardware import describe_cluster, list_gpu_kinds, resolve_cluster
 from synthgen.planning.memory import kv_bytes_per_token, weights_bytes
 from synthgen.planning.placement import check_servable, plan_engine
 from synthgen.planning.plan import RunPlan, make_plan
 from synthgen.planning.pools import ClusterPlan, PoolPlan, check_plan, plan_pools
-from synthgen.planning.workload import StageLedger
+from synthgen.planning.tell import format_plan, plan_to_json
+from synthgen.planning.time import plan_replica_speed
+from synthgen.planning.workload import FOREIGN_TOKENS, FlowStage, StageLedger
 
 __all__ = [
+    "FOREIGN_TOKENS",
     "Architecture",
     "ClusterPlan",
     "DoesNotFitError",
     "EnginePlan",
+    "FlowStage",
     "Lengths",
     "ModelSummary",
     "PoolPlan",
@@ -49,6 +52,7 @@ __all__ = [
     "nearest_models",
     "plan_engine",
     "plan_pools",
+    "plan_replica_speed",
     "plan_to_json",
     "read_architecture",
     "resolve_architecture",
@@ -56,5 +60,5 @@ __all__ = [
     "weights_bytes",
 ]
 
-PUBLIC = ("formats", "hardware", "prices", "workload")
+PUBLIC = ("choices", "hardware", "prices", "workload")
 IMPORTS = ("config", "models")

@@ -77,7 +77,8 @@ def summarize_model(model: ModelConfig) -> ModelSummary:
     needs = f"needs pip install {model.requires_package}" if model.requires_package else ""
     doubts = f"unchecked: {model.unchecked}" if model.unchecked else ""
     version = f"needs vLLM {model.min_vllm} or later" if model.min_vllm else ""
-    note = model.unservable or "; ".join(part for part in (needs, model.provenance, doubts, version) if part)
+    seen = f"seen to run with vLLM {model.seen_vllm}" if model.seen_vllm else ""
+    note = model.unservable or "; ".join(part for part in (needs, model.provenance, doubts, version, seen) if part)
     common: dict[str, Any] = {"license": model.license, "gated": model.gated, "note": note}
     if not model.served_by.loads_checkpoint or not model.id:
         return ModelSummary(model.name, model.id, model.engine, **common)
@@ -106,7 +107,7 @@ def format_models(models: Sequence[ModelSummary]) -> str:
         size = f"{model.parameters / 1e12:.3g}T" if model.parameters >= 1e12 else f"{model.parameters / 1e9:.3g}B"
         size = size if model.parameters >= 1e8 else f"{model.parameters / 1e6:.2g}M"
         if own and model.active_parameters < 0.5 * model.parameters and model.parameters > 1e9:
-            size += f" (A{model.active_parameters / 1e9:.2g}B)"
+            size += f" (A{model.active_parameters / 1e9:.{2 if model.active_parameters < 1e11 else 3}g}B)"
         rows.append(
             (
                 model.name,

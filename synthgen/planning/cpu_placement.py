@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from synthgen.config import ClusterConfig, ModelConfig
 from synthgen.errors import ConfigError
 from synthgen.models.architecture import Architecture
 from synthgen.models.checkpoint import resolve_architecture
 from synthgen.planning.engine_plan import EnginePlan
 from synthgen.planning.fit import Lengths, choose_own_context, explain_data_context
-from synthgen.planning.hardware import count_cpus, read_host_memory_gib
+from synthgen.planning.hardware import count_cpus, has_bfloat16, read_host_memory_gib
 from synthgen.planning.memory import CPU_BLOCK, GIB, kv_cache_tokens, sequence_kv_bytes, state_bytes, weights_bytes
 from synthgen.planning.splits import check_tensor_parallel_size
 
@@ -30,11 +32,13 @@ def plan_on_cpu(
     key: str = "model",
     lengths: Lengths | None = None,
     host_memory_gib: float | None = None,
+    bfloat16: bool | None = None,
 ) -> EnginePlan:
     """Return the plan of a vLLM engine on the CPUs of each node.
 
     Args:
         host_memory_gib: memory of a node; None: this machine's.
+        bfloat16: whether its CPU is quick in bfloat16; None: as this machine's.
 
     Raises:
         ConfigError: the model is too large, or its number format needs a GPU.
@@ -45,6 +49,12 @@ def plan_on_cpu(
     tp = model.tensor_parallel_size or 1
     cache_gib = DEFAULT_KV_GIB if model.kv_cache_memory_gib is None else model.kv_cache_memory_gib
     _check(arch, model, tp, cache_gib, memory, key)
+    wide = _widen(arch, model, has_bfloat16() if bfloat16 is None else bfloat16)
+    if wide is not None and _needed_gib(wide, tp, cache_gib) <= memory:
+        arch = wide
+        reasons = [f"computed in float32: this CPU has no AVX-512, and is slow in {resolve_architecture(model).dtype}"]
+    else:
+        wide, reasons = None, []
     pool = cache_gib * GIB
     longest = _choose_context(arch, model, pool, tp, key, lengths)
     tokens = kv_cache_tokens(
@@ -54,7 +64,6 @@ def plan_on_cpu(
     replicas = model.replicas or cluster.nodes
     cpus = max(tp, count_cpus(cluster) // -(-replicas // cluster.nodes))
     chunked = bool(model.enable_chunked_prefill)
-    reasons = []
     wanted = min(choose_own_context(arch, lengths), DEFAULT_CONTEXT)
     if model.max_model_len is None and longest < wanted:
         reasons.append(
@@ -82,8 +91,21 @@ def plan_on_cpu(
         kv_cache_gib=cache_gib * tp,
         kv_cache_tokens=tokens,
         kv_cache_memory_gib=cache_gib,
+        dtype=wide.dtype if wide else None,
         reasons=(*reasons, *arch.notes, f"weights counted by {arch.source}"),
     )
+
+
+def _widen(arch: Architecture, model: ModelConfig, bfloat16: bool) -> Architecture | None:
+    """Return the model in float32 where that is quicker than its own dtype and the user named none; None: it is not."""
+    if bfloat16 or model.dtype != "auto" or arch.dtype == "float32" or arch.quantization.method:
+        return None
+    wide = resolve_architecture(replace(model, dtype="float32"))
+    return wide if weights_bytes(wide) <= MAX_WEIGHTS_GIB * GIB else None
+
+
+def _needed_gib(arch: Architecture, tp: int, cache_gib: float) -> float:
+    return weights_bytes(arch) / GIB + (cache_gib + PROCESS_GIB) * tp
 
 
 def _check(arch: Architecture, model: ModelConfig, tp: int, cache_gib: float, memory: float, key: str) -> None:
@@ -98,7 +120,7 @@ def _check(arch: Architecture, model: ModelConfig, tp: int, cache_gib: float, me
             f"{key}={model.name} has {weights:.1f} GiB of weights and needs GPUs, and this machine has none; "
             "take a model of at most 16 GiB, such as qwen2.5-0.5b, or a cluster with GPUs"
         )
-    needed = weights + (cache_gib + PROCESS_GIB) * tp
+    needed = _needed_gib(arch, tp, cache_gib)
     if needed > memory:
         raise ConfigError(
             f"{key}={model.name} needs {needed:.1f} GiB of memory ({weights:.1f} of weights), and this machine has "

@@ -32,6 +32,7 @@ class EnginePlan:
         kv_cache_gib, kv_cache_tokens: of one replica.
         kv_cache_memory_gib: what vLLM is told to take, GiB per process; None: it measures.
         speed: of one replica; None where no data sheet tells.
+        dtype: of weights and activations; None: as the configuration says.
         reasons: why it is so, one sentence each.
     """
 
@@ -53,6 +54,7 @@ class EnginePlan:
     enable_prefix_caching: bool | None = None
     fit: Fit | None = None
     speed: Speed | None = None
+    dtype: str | None = None
     reasons: tuple[str, ...] = ()
 
     @property
@@ -80,6 +82,7 @@ class EnginePlan:
             max_model_len=self.max_model_len,
             enable_chunked_prefill=self.enable_chunked_prefill if chunked is None else chunked,
             kv_cache_memory_gib=self.kv_cache_memory_gib,
+            dtype=self.dtype or model.dtype,
             enable_prefix_caching=model.enable_prefix_caching if caching is None else caching,
             engine_args={**dealt, **model.engine_args},
         )

@@ -148,6 +148,9 @@ def _fit_step(
         tensor_parallel_size=tp,
         layers=layers,
         cuda_graphs=not model.enforce_eager,
+        link_gb_s=cluster.gpu.interconnect_gb_s,
+        expert_gpus=dealt,
+        engines=dp,
     )
     usable = cluster.gpu.memory_gib * model.gpu_memory_utilization * GIB
     pool = usable - weights - reserve

@@ -60,6 +60,19 @@ def read_host_memory_gib() -> float:
         return float("inf")
 
 
+@lru_cache(maxsize=1)
+def has_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
+    """Return whether this machine's CPU is quick in bfloat16; x86 without AVX-512 is not, others are taken to be.
+
+    PyTorch has no bfloat16 kernels for AVX2 but a slow substitute (docs/engines.md has what was measured).
+    """
+    try:
+        flags = next(line for line in Path(cpuinfo).read_text().splitlines() if line.startswith("flags")).split()
+    except (OSError, StopIteration):  # another system, or another architecture: it calls them Features
+        return True
+    return "avx512f" in flags
+
+
 @lru_cache(maxsize=4)
 def _read_gpu_kinds(conf_dir: str) -> tuple[tuple[str, GpuConfig], ...]:
     from omegaconf import OmegaConf

@@ -2,7 +2,8 @@
 
 The reserve beside weights and cache follows vLLM's start-up profile: one forward pass over `max_num_batched_tokens`
 tokens, then sampling for `max_num_seqs` sequences, the larger of the two; CUDA graphs; the CUDA context and, between
-GPUs, NCCL's buffers. Its constants are fitted to start-up logs of vLLM 0.19 on H100 (docs/planning.md lists them).
+GPUs, NCCL's buffers. Its constants are fitted to start-up logs of vLLM 0.19 on H100; docs/planning.md says where the
+others come from.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ GRAPH_GIB = (0.3, 0.019)
 """CUDA graphs, GiB: a constant, and per layer. Fitted: 0.91 GiB at 32 layers, 1.79 GiB at 80."""
 CONTEXT_GIB = 0.25
 NCCL_GIB = 2.1
-"""Memory outside PyTorch, GiB per GPU: alone, and when several GPUs talk to each other."""
+"""Memory outside PyTorch, GiB per GPU: alone or over PCIe, and when several GPUs talk over fast links."""
+FAST_LINK_GB_S = 100
+"""NVLink and AMD's links have more, PCIe less; over PCIe NCCL keeps its buffers in the host's memory."""
 MXFP4_PADDING = 256
 """Kernels for MXFP4 experts pad the hidden size to a multiple of this (2880 → 3072 in gpt-oss)."""
 
@@ -162,16 +165,41 @@ def reserve_bytes(
     tensor_parallel_size: int = 1,
     layers: int | None = None,
     cuda_graphs: bool = True,
+    link_gb_s: float = 0.0,
+    expert_gpus: int | None = None,
+    engines: int = 1,
 ) -> int:
-    """Return what one GPU of a replica of `gpus` needs beside weights and KV cache."""
-    width = arch.intermediate_size
+    """Return what one GPU of a replica of `gpus` needs beside weights and KV cache.
+
+    Args:
+        link_gb_s: of the links between GPUs; 0: not known, taken as fast.
+        expert_gpus: GPUs that whole experts are dealt out to; None: each expert is split.
+        engines: data-parallel engines that share the experts; each GPU is sent the tokens of all.
+    """
+    numbers = 4 * arch.hidden_size + 3 * arch.intermediate_size / tensor_parallel_size
     if arch.experts is not None:
-        width = max(width, arch.experts.intermediate_size * arch.experts.per_token)
-    forward = max_num_batched_tokens * arch.dtype_bytes * (4 * arch.hidden_size + 3 * width / tensor_parallel_size)
+        split = 1 if expert_gpus else tensor_parallel_size
+        numbers = max(numbers, 4 * arch.hidden_size + engines * _expert_numbers(arch, split))
+    forward = max_num_batched_tokens * arch.dtype_bytes * numbers
     sampling = max_num_seqs * arch.vocab_size * SAMPLER_BYTES
     graphs = GRAPH_GIB[0] + GRAPH_GIB[1] * (layers or arch.num_layers) if cuda_graphs else 0.0
-    outside = NCCL_GIB if gpus > 1 else CONTEXT_GIB
-    return math.ceil(max(forward, sampling) + (graphs + outside) * GIB)
+    return math.ceil(max(forward, sampling) + (graphs + _outside_gib(gpus, link_gb_s)) * GIB)
+
+
+def _expert_numbers(arch: Architecture, split: int) -> float:
+    """Return the numbers per token in the two workspaces of a mixture: a row for each expert that the token chose, as
+    wide as the model or as what the experts write, which alone is split (`TritonExperts.workspace_shapes`)."""
+    experts = arch.experts
+    assert experts is not None
+    hidden, width = experts.hidden_size or arch.hidden_size, experts.intermediate_size / split
+    return experts.per_token * (max(hidden, width) + max(hidden, 2 * width))
+
+
+def _outside_gib(gpus: int, link_gb_s: float) -> float:
+    """Return the memory outside PyTorch."""
+    if gpus == 1 or 0 < link_gb_s < FAST_LINK_GB_S:
+        return CONTEXT_GIB
+    return NCCL_GIB
 
 
 def cache_element_bytes(arch: Architecture, kv_cache_dtype: str = "auto") -> float:

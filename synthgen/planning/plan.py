@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from synthgen.config import ClusterConfig, Config, ModelConfig
 from synthgen.models.architecture import UnknownShapeError
 from synthgen.models.checkpoint import resolve_architecture
-from synthgen.planning.cost import Estimate, estimate_cost
+from synthgen.planning.disk import DiskForecast, forecast_disk
 from synthgen.planning.hardware import resolve_cluster
 from synthgen.planning.memory import kv_bytes_per_token
 from synthgen.planning.pools import ClusterPlan, plan_pools
+from synthgen.planning.prices import GpuPrice, find_gpu_price
 from synthgen.planning.sensitivity import Swing, combine_swings, list_swings
+from synthgen.planning.time import Estimate, estimate_cost
 from synthgen.planning.workload import Assumptions, StageLedger, StageWork, list_work
 
 Range = tuple[float, float]
@@ -20,11 +22,16 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class ModelPlan:
-    """What is said of a pool's model beside its `EnginePlan`. Zeros where the engine has no checkpoint."""
+    """What is said of a pool's model beside its `EnginePlan`. Zeros where the engine has no checkpoint.
+
+    `runs_code`: it is no model, but runs code on CPUs. `is_service`: someone else serves it.
+    """
 
     format: str = ""
     kv_kib_per_token: float = 0.0
     context_length: int = 0
+    runs_code: bool = False
+    is_service: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +40,11 @@ class RunPlan:
 
     Attributes:
         work: by stage, in the order of the flow. models: by pool name.
-        estimate: of what is left. hours, gpu_hours, usd: (low, high), None where nothing tells the speed.
+        estimate: of what is left. hours, gpu_hours: (low, high), None where nothing tells the speed.
+        usd: (low, middle, high) of the GPU-hours at `price`; None where speed or price is not known.
         swings: the assumptions, the one that moves the outcome most first.
-        efficiency: `plan.efficiency`. gpu_hour_usd: 0 where it is not set.
+        disk: what the run directory takes.
+        efficiency: `plan.efficiency`. price: of a GPU-hour.
     """
 
     cluster: ClusterPlan
@@ -44,10 +53,11 @@ class RunPlan:
     estimate: Estimate
     hours: Range | None
     gpu_hours: Range | None
-    usd: Range | None
+    usd: tuple[float, float, float] | None
     swings: Sequence[Swing]
+    disk: DiskForecast
     efficiency: float
-    gpu_hour_usd: float
+    price: GpuPrice | None
     prompts_known: bool
 
 
@@ -65,12 +75,13 @@ def make_plan(
     """
     ledger = ledger or {}
     machines = resolve_cluster(cluster or config.cluster)
-    known = {name: StageLedger(longest_prompt=entry.longest_prompt) for name, entry in ledger.items()}
+    known = {name: StageLedger(longest_prompt=entry.longest_prompt, flow=entry.flow) for name, entry in ledger.items()}
     plan = plan_pools(config, machines, ledger=known)
     work = list_work(config, ledger)
 
     def estimate(assumed: Assumptions) -> Estimate:
-        efficiency = min(1.0, config.plan.efficiency * assumed.efficiency)
+        # Above 1 too: a range that was measured, of all shares together, not of the bandwidth alone.
+        efficiency = config.plan.efficiency * assumed.efficiency
         return estimate_cost(plan, list_work(config, ledger, assumed), efficiency)
 
     middle = estimate(Assumptions())
@@ -101,7 +112,10 @@ def _put_together(
     gpu_hours: Range | None,
     swings: Sequence[Swing],
 ) -> RunPlan:
-    price = plan.cluster.gpu_hour_usd
+    price = find_gpu_price(plan.cluster)
+    usd = None
+    if gpu_hours and price:
+        usd = gpu_hours[0] * price.low, (estimate.gpu_hours or 0.0) * price.middle, gpu_hours[1] * price.high
     models = {item.name: item.model for item in work}
     return RunPlan(
         cluster=plan,
@@ -110,17 +124,18 @@ def _put_together(
         estimate=estimate,
         hours=hours,
         gpu_hours=gpu_hours,
-        usd=(gpu_hours[0] * price, gpu_hours[1] * price) if gpu_hours and price else None,
+        usd=usd,
         swings=swings,
+        disk=forecast_disk(config, work, ledger),
         efficiency=config.plan.efficiency,
-        gpu_hour_usd=price,
+        price=price,
         prompts_known=any(entry.prompts_total for entry in ledger.values()) or config.prompts.limit is not None,
     )
 
 
 def _describe_model(model: ModelConfig) -> ModelPlan:
     if not model.served_by.loads_checkpoint:
-        return ModelPlan()
+        return ModelPlan(runs_code=model.served_by.runs_code, is_service=model.served_by.is_service)
     try:
         arch = resolve_architecture(model)
     except UnknownShapeError:

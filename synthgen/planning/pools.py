@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from synthgen.config import ClusterConfig, Config, ModelConfig
+from synthgen.config.public_names import call_model
 from synthgen.planning.engine_plan import EnginePlan
 from synthgen.planning.fit import Lengths
 from synthgen.planning.hardware import describe_cluster, resolve_cluster
@@ -91,7 +92,7 @@ def plan_pools(
     """
     cluster = resolve_cluster(cluster)
     work = {item.name: item for item in list_work(config, ledger)}
-    models = list_models_used(config)
+    models = list_models_used(config, ledger)
     if stages is not None:
         models = {name: models.get(name, (f"{name}.model", model)) for name, model in stages.items()}
     groups: list[tuple[str, ModelConfig, list[str]]] = []
@@ -221,7 +222,7 @@ def _join_bounds(work: Sequence[StageWork]) -> int | None:
 
 
 def _name_pool(model: ModelConfig, pools: Sequence[PoolPlan]) -> str:
-    base = re.sub(r"[^A-Za-z0-9_.-]+", "-", model.name).strip("-") or "pool"
+    base = re.sub(r"[^A-Za-z0-9_.-]+", "-", call_model(model).rpartition("/")[2]).strip("-") or "pool"
     taken = {pool.name for pool in pools}
     number = 2
     name = base

@@ -13,9 +13,11 @@ SPREAD: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "output_length": ((0.5, 2.0), (0.9, 1.1)),
     "judgement_length": ((0.6, 1.6), (0.9, 1.1)),
     "prompt_length": ((0.7, 1.5), (0.95, 1.05)),
-    "efficiency": ((0.7, 1.2), (0.9, 1.1)),
+    "efficiency": ((0.5, 1.6), (0.9, 1.1)),
 }
-"""How far off each assumption may be, as factors (low, high) on it: while it is assumed, and once it is measured."""
+"""How far off each assumption may be, as factors (low, high) on it: while it is assumed, and once it is measured. That
+of the efficiency covers 9 of 10 published measurements that nothing was fitted to (tests/planning/test_throughput.py).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Swing:
 
 
 def list_swings(
-    outcome: Callable[[Assumptions], float], ledger: Mapping[str, StageLedger], kinds: Mapping[str, Kind]
+    outcome: Callable[[Assumptions], float], ledger: Mapping[str, StageLedger], kinds: Mapping[str, Kind | None]
 ) -> list[Swing]:
     """Return what each assumption does alone, the one that moves `outcome` most first; `kinds`: by stage name."""
     swings = []
@@ -57,7 +59,7 @@ def combine_swings(middle: float, swings: Sequence[Swing]) -> tuple[float, float
     return max(0.0, middle - below), middle + above
 
 
-def _is_measured(name: str, ledger: Mapping[str, StageLedger], kinds: Mapping[str, Kind]) -> bool:
+def _is_measured(name: str, ledger: Mapping[str, StageLedger], kinds: Mapping[str, Kind | None]) -> bool:
     judge = [entry for stage, entry in ledger.items() if kinds.get(stage) == "judgements"]
     generators = [entry for stage, entry in ledger.items() if kinds.get(stage) != "judgements"]
     entries, field = {

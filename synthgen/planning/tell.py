@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from synthgen.planning.disk import format_disk
 from synthgen.planning.hardware import describe_cluster
 from synthgen.planning.plan import ModelPlan, Range, RunPlan
 from synthgen.planning.pools import PoolPlan
-from synthgen.planning.prices import price_usd
+from synthgen.planning.prices import GpuPrice, price_usd
 from synthgen.planning.sensitivity import Swing
 from synthgen.planning.workload import StageWork
 
@@ -19,6 +20,10 @@ _ASSUMPTIONS = {
     "prompt_length": "tokens per prompt",
     "efficiency": "share of the GPU's memory bandwidth that is reached (plan.efficiency)",
 }
+_WORDS = (
+    "TP: GPUs that share each layer of a model; PP: groups of GPUs that take its layers in turn; a replica is a whole",
+    "engine on TP × PP GPUs. KV cache: what a GPU remembers of the tokens so far; it limits the sequences at once.",
+)
 _MODES = {
     "shared": "one pool serves all stages",
     "together": "the pools run together",
@@ -31,9 +36,11 @@ def format_plan(plan: RunPlan) -> str:
     cluster = plan.cluster
     lines = [f"cluster  {cluster.cluster.name}: {describe_cluster(cluster.cluster)}"]
     lines.append(f"pools    {_MODES[cluster.mode]} ({cluster.reason})")
+    if any(pool.engine.num_gpus for pool in cluster.pools):
+        lines += ["", *_WORDS]
     for pool in cluster.pools:
         lines += ["", *_format_pool(pool, plan.models[pool.name], cluster.cluster.gpu.memory_gib)]
-    lines += ["", *_format_work(plan), "", *_format_cost(plan), *_format_bills(plan)]
+    lines += ["", *_format_work(plan), "", *_format_cost(plan), *_format_bills(plan), *format_disk(plan.disk)]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -52,12 +59,13 @@ def plan_to_json(plan: RunPlan) -> dict[str, Any]:
         "estimate": {
             "hours": _range_to_json(plan.hours, plan.estimate.wall_s and plan.estimate.wall_s / 3600),
             "gpu_hours": _range_to_json(plan.gpu_hours, plan.estimate.gpu_hours),
-            "usd": _range_to_json(
-                plan.usd, plan.estimate.gpu_hours * plan.gpu_hour_usd if plan.usd and plan.estimate.gpu_hours else None
-            ),
-            "gpu_hour_usd": plan.gpu_hour_usd,
+            "usd": _range_to_json((plan.usd[0], plan.usd[2]), plan.usd[1]) if plan.usd else None,
+            "gpu_hour_usd": plan.price.middle if plan.price else 0.0,
+            "gpu_hour_usd_range": [plan.price.low, plan.price.high] if plan.price else None,
+            "gpu_hour_usd_source": plan.price.source if plan.price else None,
             "efficiency": plan.efficiency,
         },
+        "disk": {**asdict(plan.disk), "total": plan.disk.total},
         "moves_most": plan.swings[0].name if plan.swings else None,
         "assumptions": [asdict(swing) for swing in plan.swings],
     }
@@ -71,6 +79,11 @@ def _format_pool(pool: PoolPlan, model: ModelPlan, memory_gib: float) -> list[st
             f"  {model.format}, {_gib(engine.weights_gib)} of weights, "
             f"{model.kv_kib_per_token:,.3g} KiB of KV cache per token, context {model.context_length:,}"
         )
+    if model.runs_code:
+        places = f"on {_count(engine.replicas, 'node')}"
+        return [*lines, f"  {_count(engine.max_num_seqs, 'process')} at once {places}, which run code and no model"]
+    if model.is_service:
+        return [*lines, f"  someone else serves it: {_count(engine.max_num_seqs * engine.replicas, 'request')} at once"]
     shape = (
         f"TP {engine.tensor_parallel_size} × PP {engine.pipeline_parallel_size} × {_count(engine.replicas, 'replica')}"
     )
@@ -125,6 +138,14 @@ def _format_work(plan: RunPlan) -> list[str]:
     again = [f"{item.name} {item.asked_again:,}" for item in plan.work if item.asked_again]
     if again:
         lines.append(f"prompts whose failed rows are asked again (run.retry_failed): {', '.join(again)}")
+    lines += [
+        f"{item.name}: {item.speed_ratio[1]:.2f} times the planned speed, as measured of its model with other settings"
+        for item in plan.work
+        if item.speed_ratio and item.speed_ratio[0] == plan.cluster.pool_of(item.name).num_gpus
+    ]
+    taken = [f"{item.name} {item.taken:,}" for item in plan.work if item.taken]
+    if taken:
+        lines.append(f"prompts whose rows are taken from other runs (run.reuse): {', '.join(taken)}")
     if any(len(item.measured) < 2 for item in plan.work):
         lines.append("~ assumed; finished units replace it by what they measured")
     if not plan.prompts_known:
@@ -155,16 +176,21 @@ def _format_cost(plan: RunPlan) -> list[str]:
     if plan.hours is None or plan.estimate.wall_s is None:
         return ["time     not known: no data sheet for these machines; finished units of a run will tell"]
     if plan.estimate.wall_s == 0:
-        return ["time     none: no model has anything left to do"]
-    lines = [f"time     {_hours_range(plan.hours)}, about {_duration(plan.estimate.wall_s)}, loading of models counted"]
+        if any(item.units_total > item.units_done for item in plan.work):
+            return ["time     next to none: what is left to run needs no model on a GPU"]
+        return ["time     none: nothing is left to do"]
+    span, about = _hours_range(plan.hours), f"about {_duration(plan.estimate.wall_s)}"
+    lines = [f"time     {about if _is_narrow(span) else f'{span}, {about}'}, loading of models counted"]
     if plan.gpu_hours is not None:
         middle = plan.estimate.gpu_hours or 0.0
-        lines.append(f"GPUs     {plan.gpu_hours[0]:,.1f} to {plan.gpu_hours[1]:,.1f} GPU-hours, about {middle:,.1f}")
-        if plan.usd is not None:
+        span = f"{plan.gpu_hours[0]:,.1f} to {plan.gpu_hours[1]:,.1f}"
+        about = f"about {middle:,.1f}"
+        lines.append(f"GPUs     {about} GPU-hours" if _is_narrow(span) else f"GPUs     {span} GPU-hours, {about}")
+        if plan.usd is not None and plan.price is not None:
+            low, middle, high = plan.usd
             lines.append(
-                f"cost     {_dollars(plan.usd[0])} to {_dollars(plan.usd[1])}, "
-                f"about {_dollars(middle * plan.gpu_hour_usd)}, "
-                f"at ${plan.gpu_hour_usd:,.2f} per GPU-hour (cluster.gpu_hour_usd)"
+                f"cost     {_dollars(low)} to {_dollars(high)}, about {_dollars(middle)}, "
+                f"at {_format_price(plan.price)} per GPU-hour ({plan.price.source})"
             )
         else:
             lines.append("cost     set cluster.gpu_hour_usd to see dollars")
@@ -172,17 +198,34 @@ def _format_cost(plan: RunPlan) -> list[str]:
     if outside:
         lines.append(f"without  {', '.join(outside)}: the endpoint's speed is not known here")
     unit = "GPU-hours" if plan.gpu_hours is not None else "s"
-    for index, swing in enumerate(plan.swings):
+    shown = [swing for swing in plan.swings if not _is_narrow(_format_outcomes(swing))]
+    for index, swing in enumerate(shown):
         lines.append(("most by  " if index == 0 else "also by  ") + _format_swing(swing, unit))
+    if plan.swings and not shown:
+        lines.append("most by  loading the models: lengths and speeds that are assumed change none of these numbers")
     return lines
+
+
+def _format_price(price: GpuPrice) -> str:
+    one = f"${price.low:,.2f}"
+    return one if price.low == price.high else f"{one} to ${price.high:,.2f}"
+
+
+def _is_narrow(span: str) -> bool:
+    """Whether a range reads the same at both ends."""
+    low, _, high = span.partition(" to ")
+    return low == high
+
+
+def _format_outcomes(swing: Swing) -> str:
+    return f"{swing.outcomes[0]:,.1f} to {swing.outcomes[1]:,.1f}"
 
 
 def _format_swing(swing: Swing, unit: str) -> str:
     low, high = swing.factors
     state = "measured" if swing.measured else "assumed"
     return (
-        f"{_ASSUMPTIONS[swing.name]}, {state}: {swing.outcomes[0]:,.1f} to {swing.outcomes[1]:,.1f} {unit} "
-        f"between {low:g} and {high:g} times that"
+        f"{_ASSUMPTIONS[swing.name]}, {state}: {_format_outcomes(swing)} {unit} between {low:g} and {high:g} times that"
     )
 
 
@@ -194,6 +237,7 @@ def _work_to_json(item: StageWork, seconds: float | None) -> dict[str, Any]:
         "again": item.again,
         "prompts_to_run": item.prompts,
         "prompts_asked_again": item.asked_again,
+        "prompts_taken": item.taken,
         "requests": item.requests,
         "completions_per_request": item.completions,
         "input_tokens_per_request": item.input_tokens,
@@ -229,7 +273,7 @@ def _gib(amount: float) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    return f"{number:,} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")
 
 
 def _short(number: float) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from synthgen.config import GpuConfig, ModelConfig
 from synthgen.models.checkpoint import resolve_architecture
 from synthgen.planning.memory import GIB, sequence_kv_bytes, split_layers
 from synthgen.planning.pools import ClusterPlan, PoolPlan
-from synthgen.planning.roofline import estimate_speed
+from synthgen.planning.roofline import Speed, estimate_speed
 from synthgen.planning.workload import StageWork
 
 
@@ -51,24 +52,35 @@ def _estimate_stage(plan: ClusterPlan, pool: PoolPlan, work: StageWork, efficien
     if work.output_tokens_per_s:
         replicas = pool.engine.replicas if work.per_replica else 1
         return work.total_output_tokens / (work.output_tokens_per_s * replicas)
-    fit = pool.engine.fit
-    if fit is None:
-        return None
-    arch = resolve_architecture(work.model)
-    tp, pp = fit.tensor_parallel_size, fit.pipeline_parallel_size
-    layers = max(split_layers(arch.num_layers, pp))
-    cache = work.model.kv_cache_dtype
-    sequence = sequence_kv_bytes(arch, work.lengths.sequence, cache, tensor_parallel_size=tp, layers=layers)
-    speed = estimate_speed(
-        arch,
-        plan.cluster.gpu,
-        tensor_parallel_size=tp,
-        pipeline_parallel_size=pp,
-        sequences=max(1, min(pool.engine.max_num_seqs, int(fit.kv_gib * GIB // sequence))),
-        context_tokens=work.input_tokens + work.output_tokens / 2,
-        kv_cache_dtype=cache,
-        efficiency=efficiency,
+    speed = plan_replica_speed(
+        pool, work.model, plan.cluster.gpu, work.input_tokens, work.output_tokens, efficiency=efficiency
     )
     if speed is None:
         return None
-    return speed.seconds(work.total_input_tokens, work.total_output_tokens) / pool.engine.replicas
+    gpus, ratio = work.speed_ratio or (0, 1.0)
+    seconds = speed.seconds(work.total_input_tokens, work.total_output_tokens) / pool.engine.replicas
+    return seconds / ratio if gpus == pool.num_gpus else seconds
+
+
+def plan_replica_speed(
+    pool: PoolPlan, model: ModelConfig, gpu: GpuConfig, input_tokens: float, output_tokens: float, *, efficiency: float
+) -> Speed | None:
+    """Return the speed of one replica with prompts and completions of so many tokens; None: no data sheet tells."""
+    fit = pool.engine.fit
+    if fit is None:
+        return None
+    arch = resolve_architecture(model)
+    tp, pp = fit.tensor_parallel_size, fit.pipeline_parallel_size
+    layers = max(split_layers(arch.num_layers, pp))
+    cache = model.kv_cache_dtype
+    sequence = sequence_kv_bytes(arch, input_tokens + output_tokens, cache, tensor_parallel_size=tp, layers=layers)
+    return estimate_speed(
+        arch,
+        gpu,
+        tensor_parallel_size=tp,
+        pipeline_parallel_size=pp,
+        sequences=max(1, min(pool.engine.max_num_seqs, int(fit.kv_gib * GIB // sequence))),
+        context_tokens=input_tokens + output_tokens / 2,
+        kv_cache_dtype=cache,
+        efficiency=efficiency,
+    )
