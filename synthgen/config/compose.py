@@ -9,16 +9,19 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from synthgen.config import Config
-from synthgen.config.forms import has_no_judge, settle_forms
+from synthgen.config.forms import find_places, has_no_judge, settle_forms
 from synthgen.config.resources import project_path
 from synthgen.config.saved import SECRET
 from synthgen.config.suggest import suggest_keys
+from synthgen.config.turns import settle_turns
 from synthgen.config.typed import find_unknown, iterate_unknown, keep_texts, refuse_removals
 from synthgen.config.validate import validate_config
 from synthgen.errors import ConfigError
+
+Job = TypeVar("Job")
 
 
 def compose_config(overrides: Sequence[str], config_dir: str | None = None, *, judge_only: bool = False) -> Config:
@@ -63,11 +66,13 @@ def compose_tree(overrides: Sequence[str], config_dir: str | None = None) -> Any
     refuse_removals(overrides, lambda group: list_options(group, config_dir))
     if config_dir and not Path(config_dir).is_dir():
         raise ConfigError(f"--config-dir={config_dir} is not a directory; give one that holds group files of your own")
-    ConfigStore.instance().store(name="schema", node=Config)
+    store = ConfigStore.instance()
+    if "schema.yaml" not in store.repo:  # making it takes a third of a composition
+        store.store(name="schema", node=Config)
     GlobalHydra.instance().clear()
     if not any(override.startswith("experiment=") for override in overrides):
         overrides = [*_default_experiment(overrides), *overrides]
-    overrides = keep_texts([part for override in overrides for part in _expand_model(override, overrides)])
+    overrides = keep_texts([part for override in overrides for part in _expand_model(override, overrides, config_dir)])
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     try:
         with initialize_config_dir(config_dir=str(project_path("conf")), version_base="1.3"):
@@ -78,6 +83,28 @@ def compose_tree(overrides: Sequence[str], config_dir: str | None = None) -> Any
     for full_key, _, owner in iterate_unknown(plain):
         raise ConfigError(_explain_key(full_key, owner))
     return composed
+
+
+def compose_job(group: str, name: str, schema: type[Job], overrides: Sequence[str]) -> Job:
+    """Return `conf/<group>/<name>.yaml` with overrides, for a job that is no part of a run; its file names the schema.
+
+    Raises:
+        ConfigError: an override is misspelt, or a value is missing.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    ConfigStore.instance().store(name=f"{group}_schema", node=schema)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir=str(project_path("conf") / group), version_base="1.3"):
+            return cast(Job, OmegaConf.to_object(compose(config_name=name, overrides=list(overrides))))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_squeeze(f"{error} {error.__cause__ or ''}")) from error
 
 
 def is_kept(override: str) -> bool:
@@ -97,7 +124,7 @@ def to_config(composed: Any) -> Config:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        return cast(Config, OmegaConf.to_object(composed))
+        return settle_turns(cast(Config, OmegaConf.to_object(composed)))
     except OmegaConfBaseException as error:
         raise ConfigError(explain_error(error)) from error
 
@@ -145,7 +172,7 @@ def _find_entry(value: str) -> str | None:
     return None
 
 
-def _expand_model(override: str, overrides: Sequence[str]) -> list[str]:
+def _expand_model(override: str, overrides: Sequence[str], config_dir: str | None) -> list[str]:
     """Return what `model=<name>` stands for: that model in every place of the pipeline; or `model@<place>=<name>`.
 
     A slash, a colon or `.gguf` marks a Hub id, a directory or a file, which the catalog's entry `hub` serves.
@@ -164,7 +191,9 @@ def _expand_model(override: str, overrides: Sequence[str]) -> list[str]:
         sign, places = placed[1], [placed[2]]
     else:
         sign, places = "", ["task.model"] if "pipeline=task" in overrides else ["generators.main.model", "judge.model"]
-        if has_no_judge(overrides):
+        chosen = next((one.partition("=")[2] for one in overrides if one.startswith("experiment=")), "")
+        there = find_places(chosen, config_dir)  # experiment=prove has no judge
+        if has_no_judge(overrides) or ("model@generators.main.model" in there and "model@judge.model" not in there):
             places.remove("judge.model")
     if not is_hub:
         return [f"model@{place}={value}" for place in places]
@@ -180,11 +209,12 @@ def _load_aspects(config: Config, config_dir: str | None) -> None:
     from synthgen.config import AspectConfig
 
     roots = [*([Path(config_dir)] if config_dir else []), project_path("conf")]
-    for name in config.judge.aspects:
+    asked = [(judge, name) for judge in (config.judge, config.prove.judge) for name in judge.aspects]
+    for judge, name in asked:
         path = next((p for root in roots if (p := root / "judge" / "aspect" / f"{name}.yaml").is_file()), None)
-        if name not in config.judge.aspect and path is not None:
+        if name not in judge.aspect and path is not None:
             merged = OmegaConf.merge(OmegaConf.structured(AspectConfig), OmegaConf.load(path))
-            config.judge.aspect[name] = cast(AspectConfig, OmegaConf.to_object(merged))
+            judge.aspect[name] = cast(AspectConfig, OmegaConf.to_object(merged))
 
 
 def explain_error(error: BaseException) -> str:

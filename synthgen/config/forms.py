@@ -18,17 +18,20 @@ from synthgen.config.typed import find_hint
 NO_JUDGE = "judge=none"
 _JUDGE_OFF = re.compile(r"~judge(?:=.*)?|\+{0,2}judge=(?:none|null)", re.IGNORECASE)
 _GROUP = re.compile(
-    r"\+{0,2}(?P<group>model|scorer|generator)@(?P<place>(?:generators|scorers)\.[^=]+)=(?P<value>.*)", re.DOTALL
+    r"\+{0,2}(?P<group>model|scorer|generator)@(?P<place>(?:generators|scorers|prove)\.[^=]+)=(?P<value>.*)", re.DOTALL
 )
 _ENTRY = re.compile(
-    r"\+{0,2}(?P<key>(?:generators|scorers)\.[^.=@/]+\.[^=]+|pairs\.weights(?:\.[^=]+)?)=(?P<value>.*)", re.DOTALL
+    r"\+{0,2}(?P<key>(?:generators|(?:prove\.)?scorers)\.[^.=@/]+\.[^=]+|pairs\.weights(?:\.[^=]+)?)=(?P<value>.*)",
+    re.DOTALL,
 )
 _FREE = re.compile(
-    r"\+{0,2}(?P<key>(?:judge|task)\.model\.(?:chat_template_kwargs|engine_args)(?:\.[^=]+)?)=(?P<value>.*)", re.DOTALL
+    r"\+{0,2}(?P<key>(?:(?:judge|task)\.model\.(?:chat_template_kwargs|engine_args)|prove\.args)(?:\.[^=]+)?)"
+    r"=(?P<value>.*)",
+    re.DOTALL,
 )
 """Keys of mappings that may hold any."""
 _SCORER = re.compile(r"\+{0,2}scorers\.(?P<name>[^.=@/]+)=(?P<type>[A-Za-z_][\w-]*)")
-_MODEL = re.compile(r"\+{0,2}(?P<place>generators\.[^.=@/]+\.model)=(?P<name>[\w.-]+)")
+_MODEL = re.compile(r"\+{0,2}(?P<place>(?:generators|(?:prove\.)?scorers)\.[^.=@/]+\.model)=(?P<name>[\w.-]+)")
 _PATH = re.compile(r"\+{0,2}generators\.([^.=@/]+)\.path=(.+)", re.DOTALL)
 _REMOVED = re.compile(r"~generators\.(?P<name>[^.=@/]+)")
 
@@ -45,7 +48,7 @@ def settle_forms(
     # A package's scorer has no group file: its type is a value.
     overrides = [_name_scorer(override, list_options) for override in overrides]
     overrides = [_name_model(override, placed, list_options) for override in overrides]
-    overrides = [*_add_scorers(overrides, placed), *_add_given(overrides, placed), *overrides]
+    overrides = [*_add_scorers(overrides, placed, list_options), *_add_given(overrides, placed), *overrides]
     known = {_entry_of(place) for place in (*placed, *overrides)}
     settled = [_settle(override, placed, known) for override in overrides]
     if has_no_judge(settled):
@@ -110,12 +113,15 @@ def _name_model(override: str, placed: set[str], list_options: Callable[[str], l
     return f"+model@{found['place']}={found['name']}"
 
 
-def _add_scorers(overrides: Sequence[str], placed: set[str]) -> list[str]:
-    """Return what makes verifiers of the scorers of which single keys alone are given."""
-    names = dict.fromkeys(match[1] for one in overrides if (match := re.match(r"\+{0,2}scorers\.([^.=@/]+)\.", one)))
+def _add_scorers(overrides: Sequence[str], placed: set[str], list_options: Callable[[str], list[str]]) -> list[str]:
+    """Return what makes scorers of those of which single keys alone are given: of their `type`, else verifiers."""
+    matches = (re.match(r"\+{0,2}((?:prove\.)?scorers\.[^.=@/]+)\.", override) for override in overrides)
+    entries = dict.fromkeys(match[1] for match in matches if match)
     there = placed | {override.lstrip("+").partition("=")[0] for override in overrides}
-    places = [f"scorer@scorers.{name}" for name in names]
-    return [f"+{place}=verifier" for place in places if place not in there]
+    types = {key.lstrip("+"): value for key, _, value in (override.partition("=") for override in overrides)}
+    found = {f"scorer@{entry}": types.get(f"{entry}.type", "") for entry in entries}
+    known = list_options("scorer") if any(found.values()) else []
+    return [f"+{place}={one if one in known else 'verifier'}" for place, one in found.items() if place not in there]
 
 
 def _add_given(overrides: Sequence[str], placed: set[str]) -> list[str]:
@@ -128,7 +134,7 @@ def _add_given(overrides: Sequence[str], placed: set[str]) -> list[str]:
 
 def _entry_of(place: str) -> str:
     """`generators.small` of `+model@generators.small.model=echo`, empty for what chooses no file for an entry."""
-    found = re.match(r"\+{0,2}(?:model|scorer|generator)@((?:generators|scorers)\.[^.=@/]+)", place)
+    found = re.match(r"\+{0,2}(?:model|scorer|generator)@((?:generators|(?:prove\.)?scorers)\.[^.=@/]+)", place)
     return found[1] if found else ""
 
 
@@ -142,7 +148,7 @@ def _settle(override: str, placed: set[str], known: set[str]) -> str:
     # A key that the schema does not have, or an entry that nothing makes, stays as it is: the message about it says so.
     if entry is None or find_hint(entry["key"]) is None:
         return override
-    name = ".".join(entry["key"].split(".")[:2])
+    name = ".".join(entry["key"].split(".")[: 3 if entry["key"].startswith("prove.") else 2])
     if name != "pairs.weights" and name not in known:
         return override
     return f"++{entry['key']}={entry['value']}"

@@ -1,4 +1,5 @@
-"""Registries: what can be chosen by its name, this package's own and what other installed packages add.
+"""Registries: what can be chosen by its name: this package's own, what other installed packages add, and what a file of
+the user's holds (`path/to/mine.py:name`, see own_files.py; docs/extending.md has one of each).
 
 A package adds something by an entry point (https://packaging.python.org/specifications/entry-points/) in the group of
 the registry; nothing is imported before it is asked for. CONTRIBUTING.md shows one of each.
@@ -13,6 +14,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from synthgen.config.own_files import check_own, load_own, split_own
 from synthgen.errors import ConfigError, one_line
 
 
@@ -44,20 +46,25 @@ class Registry:
         """Return the object called `name`; `key`: of the configuration that names it, for messages.
 
         Raises:
-            ConfigError: there is none of that name, or the package that adds it cannot be imported.
+            ConfigError: there is none of that name, or the package or the file that adds it cannot be imported.
         """
+        if split_own(name) is not None:
+            return load_own(name, key)
         self.check(name, key)
         if name not in self._loaded:
             self._loaded[name] = self._import(name, key)
         return self._loaded[name]
 
     def check(self, name: str, key: str) -> None:
-        """Raise ConfigError if there is nothing called `name`."""
+        """Raise ConfigError if there is nothing called `name`; a file of the user's is looked for, and not run."""
+        if split_own(name) is not None:
+            check_own(name, key)
+            return
         if name in self:
             return
         near = difflib.get_close_matches(name, self.names, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(self.names)}"
-        raise ConfigError(f"{key}={name!r} is not known; {hint} (a package adds one in the group {self.group})")
+        raise ConfigError(f"{key}={name!r} is not known; {hint} (your own: path/to/file.py:name)")
 
     def _import(self, name: str, key: str) -> Any:
         if name in self.own:

@@ -15,11 +15,11 @@ from synthgen.records import stable_hex
 
 SECRET = re.compile(r"(^|_)(token|secret|password|credentials?|api_?key|access_key|secret_access_key)$", re.IGNORECASE)
 _NUMBER_TO_OMEGACONF = re.compile(r"[-+]?[\d_.]+[eE][-+]?\d+")
-WHERE_NOT_WHAT = ("cluster", "plan", "preview", "publish")
+WHERE_NOT_WHAT = ("cluster", "plan", "preview", "prove", "publish")
 """Groups that say where a run happens and who sees it, not what it makes."""
 
-OF_THE_START = ("dir", "overrides", "config_dir")
-"""Keys of `run` that say how and where it was started."""
+OF_THE_START = ("dir", "overrides", "config_dir", "reuse")
+"""Keys of `run` that say how and where it was started, and what was there already."""
 
 
 def dump_config(config: Config) -> str:

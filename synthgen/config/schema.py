@@ -32,6 +32,13 @@ class JudgeLayout(str, Enum):
     texts_first = "texts_first"  # a prompt's requests share its texts between aspects
 
 
+class JudgeFraming(str, Enum):
+    """How a judge tells what it rates from what it is told."""
+
+    boundary = "boundary"  # between tags with an id that no text holds; nothing in a text is altered
+    brackets = "brackets"  # distilabel's prompt; in texts, what looks like structure is put into brackets or quoted
+
+
 class JudgeMode(str, Enum):
     """How completions are shown to the judge."""
 
@@ -70,6 +77,8 @@ class EchoConfig:
     poison: str = ""  # a prompt that holds this text kills the engine (for tests); empty: none
     hang: str = ""  # a prompt that holds this text never returns (for tests); empty: none
     think_tokens: int = 0  # mean words of the thought before each completion; 0: it does not think
+    call_share: float = 0.0  # share of the completions that call a tool, where the prompt has some, 0..1
+    bad_call_share: float = 0.0  # share of those whose call cannot be read, or is of no such tool, 0..1
     fail_start: bool = False  # start() fails (for tests)
     fail_share: float = 0.0  # share of the prompts, drawn by their text, whose requests fail (for tests), 0..1
     fail_reason: str = "invalid_request"  # reason of those failures (for tests)
@@ -117,7 +126,9 @@ class ModelConfig:
     id: str = ""  # Hub id, local directory, `.gguf` file, object-store URL, or `builtin:tiny`, `builtin:smollm2`
     gguf_file: str | None = None  # which GGUF file of the Hub repository or directory; null: none, or as `id` says
     revision: str | None = None  # Hub commit, tag or branch
-    engine: str = "vllm"  # what serves it: vllm | openai (any such endpoint) | echo (no model), or a package's own
+    # What serves it: vllm | pooling (a classifier, by vLLM) | openai (any such endpoint) | echo (no model), or
+    # path/to/file.py:NAME.
+    engine: str = "vllm"
     license: str = "unknown"  # SPDX id or the Hub's licence name
     provenance: str | None = None  # where the weights come from, for the card; null: `id` says it
     fallback: str | None = None  # catalog name to take where a built-in model cannot be fetched; null: stop
@@ -127,10 +138,13 @@ class ModelConfig:
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     thinking: bool | None = None  # turns thinking on or off where the chat template has a switch; null: its own choice
     reasoning_parser: str = "auto"  # tells thoughts from answers: auto (the checkpoint's family) | none | vLLM's name
+    recipe_parser: str | None = None  # what `auto` takes, as vLLM's recipe for the model names it; null: by its family
+    tool_parser: str = "auto"  # reads what it calls, where prompts have tools: auto (by family) | none | vLLM's name
     quantization: str | None = None  # null: as the checkpoint says
     unservable: str | None = None  # why this entry cannot be served, and what to take instead
     unchecked: str | None = None  # what of this entry could not be checked against the Hub; null: nothing
     min_vllm: str | None = None  # least version of vLLM, as its recipe gives it; null: not known
+    seen_vllm: str | None = None  # newest version of vLLM that it was seen to run with, and where; null: not known
     requires_package: str | None = None  # a plugin that must be installed, such as vllm-gguf-plugin
     dtype: str = "auto"  # of weights and activations: auto | bfloat16 | float16 | float32
     kv_cache_dtype: str = "auto"  # auto | fp8 | fp8_e4m3 | fp8_e5m2
@@ -149,6 +163,8 @@ class ModelConfig:
     enforce_eager: bool = False  # no CUDA graphs: slower, loads faster
     trust_remote_code: bool = False  # run Python code that comes with the checkpoint
     lora: str | None = None  # Hub id or directory of a LoRA adapter
+    # More of them by name (Hub ids or directories), all in one engine: `generators.<name>.adapter` chooses one.
+    adapters: dict[str, str] = field(default_factory=dict)
     engine_args: dict[str, Any] = field(default_factory=dict)  # any other AsyncEngineArgs
     echo: EchoConfig = field(default_factory=EchoConfig)
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
@@ -160,6 +176,11 @@ class ModelConfig:
         """Arguments of the chat template: both names of the switch, since it ignores what it has no use for."""
         switch = {} if self.thinking is None else dict.fromkeys(THINKING_SWITCHES, self.thinking)
         return {**switch, **self.chat_template_kwargs}
+
+    @property
+    def named_parser(self) -> str:
+        """The reasoning parser where it is named: by the user, or by the recipe; else `auto`."""
+        return self.recipe_parser or "auto" if self.reasoning_parser == "auto" else self.reasoning_parser
 
     @property
     def served_by(self) -> EngineType:
@@ -187,6 +208,13 @@ class SamplingConfig:
     thinking_budget: int | None = None  # most tokens of a thought, beside max_tokens; null: max_tokens bounds both
 
 
+class GeneratorTurns(str, Enum):
+    """Which user turns of a conversation a generator answers."""
+
+    last = "last"
+    all = "all"  # those before it too, once each, for all generators; of one generator only
+
+
 @dataclass
 class GeneratorConfig:
     """One generator: a model that answers each prompt `n` times."""
@@ -195,6 +223,10 @@ class GeneratorConfig:
     n: int = 4  # completions per prompt
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     system_prompt: str | None = None  # put before conversations that have no system message
+    # One of them is drawn for each completion and put there too, as UltraFeedback's principles are.
+    principles: list[str] = field(default_factory=list)
+    adapter: str | None = None  # which of model.adapters answers; null: the model as it is
+    turns: GeneratorTurns = GeneratorTurns.last  # which of a conversation's user turns it answers
     # Completions that exist already (a file, a Hub data set, … as prompts.path); null: the model answers.
     path: Any = None
     column: str | None = None  # of path: the column that holds completions, a text or a list; null: the usual names
@@ -226,7 +258,9 @@ class JudgeConfig:
     orders: int = 1  # how often each set is judged, each time in another order
     rationale: Rationale = Rationale.short  # how much the judge writes beside each rating
     layout: JudgeLayout = JudgeLayout.rubric_first  # what comes first in the prompt
-    format: str = "ultrafeedback"  # how it is asked and answers: UltraFeedback's way, or a package's own
+    # How texts are told from instructions; null: boundary, or brackets where judgements made so are there already.
+    framing: JudgeFraming | None = None
+    format: str = "ultrafeedback"  # how it is asked and answers: UltraFeedback's way, or path/to/file.py:NAME
     mode: JudgeMode = JudgeMode.listwise  # how completions are shown to the judge
     max_listwise: int = 8  # completions per request; more are judged in balanced groups
     max_retries: int = 2  # times to ask again after an unparsable judgement
@@ -248,12 +282,25 @@ class JudgeConfig:
         return AUTO_CANARIES if self.canaries is JudgeCanaries.auto else 0.0
 
 
+class ScorerInput(str, Enum):
+    """What a scorer with a model looks at."""
+
+    prompt = "prompt"  # the prompt alone, once for all of its completions: for pairs.prompt_must_pass
+    completion = "completion"  # a completion; a guard has the prompt beside it
+    conversation = "conversation"  # classifier: prompt and completion, by the model's chat template
+
+
 @dataclass
 class ScorerConfig:
     """A scorer beside the judge (`conf/scorer/`): it gives each completion a number, or none with a reason."""
 
-    type: str = "verifier"  # verifier (code) | recorded (what stands beside given completions), or a package's own
-    kind: str = ""  # math | constraints | json_schema | regex | exact | python:<file.py>:<function> (docs/scoring.md)
+    # verifier (code) | recorded (what stands beside given completions) | classifier, guard (models) |
+    # path/to/file.py:Stage
+    type: str = "verifier"
+    model: ModelConfig = field(default_factory=ModelConfig)  # classifier, guard: what scores
+    reads: ScorerInput = ScorerInput.completion  # classifier, guard: prompt | completion | conversation
+    label: str | None = None  # classifier: whose probability is the value; null: the logit of a model that has one only
+    kind: str = ""  # math | constraints | json_schema | regex | exact | path/to/file.py:function (docs/scoring.md)
     reference: str | None = None  # column with the right answer; null: the prompt's reference
     generator: str | None = None  # recorded: the generator with a path whose choices or scores are taken
     threshold: float = 1.0  # values from here on pass: for gates, and for KTO rows by this scorer
@@ -283,8 +330,12 @@ class KtoConfig:
 class PairsConfig:
     """How scored completions become pairs."""
 
-    policy: str = "best_worst"  # which completions pair (docs/pairs.md), or a package's own policy
+    policy: str = "best_worst"  # which completions pair (docs/pairs.md), or file.py:function (docs/extending.md)
+    # How many pairs the data set has: the run ends when its first units, in order, give so many; null: all that come.
+    target: int | None = None
     min_margin: float = 0.0  # pairs need score margin > 0 and >= this
+    max_margin: float = 0.0  # most score margin of a pair; 0: no cap
+    max_score_std: float = 0.0  # prompts whose scores differ by more (standard deviation) give no pair; 0: no cap
     # No pair whose label turns round with a higher probability if it is judged again (docs/trust.md); 0.5: any.
     max_flip_probability: float = 0.5
     max_pairs_per_prompt: int = 1  # most pairs of a prompt
@@ -300,6 +351,8 @@ class PairsConfig:
     weights: dict[str, float] = field(default_factory=dict)
     chosen_must_pass: list[str] = field(default_factory=list)  # scorers that a chosen completion must pass
     rejected_must_fail: list[str] = field(default_factory=list)  # scorers that a rejected completion must fail
+    prompt_must_pass: list[str] = field(default_factory=list)  # scorers with reads=prompt that a prompt must pass
+    prompt_must_fail: list[str] = field(default_factory=list)  # the same that it must fail: unsafe prompts alone, say
     drop_refusals: bool = True  # never choose a refusal
     reject_cut_off: bool = False  # what max_tokens cut off may be the rejected side, and an undesirable row of KTO
     kto: KtoConfig = field(default_factory=KtoConfig)
@@ -339,6 +392,14 @@ class PromptReference(str, Enum):
     last_turn = "last_turn"  # the answer that ends the conversation; the judge takes it to be correct
 
 
+class PromptTurns(str, Enum):
+    """What becomes of a row with several user turns."""
+
+    first = "first"  # of a list of texts the first; of a conversation all of it, and its last turn is answered
+    last = "last"  # all of it, a list of texts too, and its last turn is answered
+    each = "each"  # each user turn is a prompt of its own, with what stands before it
+
+
 @dataclass
 class PromptsConfig:
     """Where prompts come from and which columns hold them."""
@@ -351,6 +412,9 @@ class PromptsConfig:
     system_column: str | None = None  # text of a system message
     input_column: str | None = None  # text put below the prompt; null: `input` below `instruction`; empty: none
     reference_column: str | None = None  # a reference answer, shown to the judge
+    tools_column: str | None = None  # tools that the model may call, as JSON schemas; null: `tools`; empty: none
+    # What becomes of a row with several user turns; null: last where a generator has turns=all, else first.
+    turns: PromptTurns | None = None
     reference: PromptReference | None = None  # null: none; in a run begun before there was a choice, last_turn
     limit: int | None = None  # first so many prompts, duplicates not counted
     max_bad_fraction: float = 0.01  # share of unreadable rows above which the run stops
@@ -364,7 +428,7 @@ class PromptsConfig:
 class RunConfig:
     """The run itself."""
 
-    dir: str = MISSING  # directory or object-store URL
+    dir: str = MISSING  # directory or object-store URL; `run_dir=` is the same key, with every command
     seed: int = 0  # of everything that is drawn
     unit_size: int = 64  # prompts per unit
     grace_s: float = 30.0  # on a signal: time to commit what is in flight, s
@@ -373,6 +437,8 @@ class RunConfig:
     max_gpu_hours: float | None = None  # GPU-hours after which the run stops; null: no limit
     max_failed_fraction: float = 0.2  # share of a stage's rows, judged from 50 on, that may fail before the run stops
     retry_failed: RetryFailed = RetryFailed.auto  # which failed rows the next start asks again: auto | never | always
+    # Other run directories: completions and judgements of the same stage, prompt and input are taken from them.
+    reuse: list[str] = field(default_factory=list)
     lease_s: float = 30.0  # a driver silent for so long has lost its run directory, s
     overrides: list[str] = field(default_factory=list)  # the command that this was composed of; synthgen sets it
     config_dir: str | None = None  # its --config-dir; synthgen sets it
@@ -398,6 +464,8 @@ class GpuConfig:
     tops_int8: float = 0.0  # dense; 0: none
     interconnect_gb_s: float = 0.0  # to another GPU of the node, one direction, 10^9 bytes/s
     accelerator_type: str = ""  # Ray's name of this GPU (ray.util.accelerators)
+    hour_usd: list[float] = field(default_factory=list)  # least and most that an hour costs, dollars; empty: not known
+    hour_usd_source: str = ""  # who says so, of what, and when
 
 
 @dataclass
@@ -411,7 +479,7 @@ class ClusterConfig:
     nodes: int = 1  # machines
     gpus_per_node: int = 0  # 0: none
     gpu: GpuConfig = field(default_factory=GpuConfig)
-    gpu_hour_usd: float = 0.0  # price of a GPU-hour, dollars; 0: unknown
+    gpu_hour_usd: float = 0.0  # your price of a GPU-hour, dollars; 0: that of the data sheet (`gpu.hour_usd`), if any
     stall_timeout_s: float = 900.0  # a replica with work and no progress for so long is replaced, s
     ray_start_timeout_s: float = 180.0  # for Ray to start, or to answer at `address`, s
     start_timeout_s: float = 3600.0  # for loading a model, s
@@ -446,6 +514,7 @@ class ExportConfig:
     # sharegpt, sharegpt_sft, ranked, jsonl.
     formats: list[str] = field(default_factory=list)
     columns: ExportColumns = ExportColumns.all  # all | minimal: prompt, chosen and rejected alone
+    keep_columns: list[str] = field(default_factory=list)  # the prompts' own columns that become columns here
     reasoning: ExportReasoning = ExportReasoning.drop  # thoughts: drop | column | inline (in the assistant's turn)
     # With inline: the field that the chat template of the model to be trained reads, such as `thinking` (gpt-oss).
     reasoning_key: str = "reasoning_content"
@@ -463,6 +532,54 @@ class PublishConfig:
     license: str | None = None  # null: from the models
     language: str | None = None  # ISO 639 code for the card, such as `en`, several with commas; null: left out
     to_dir: str | None = None  # a directory or object-store URL instead of the Hub
+
+
+class ProveTrain(str, Enum):
+    """How `prove` trains."""
+
+    dpo = "dpo"  # direct preference optimization on the pairs (`+prove.args.loss_type=[ipo]`: another of TRL's losses)
+    kto = "kto"  # Kahneman-Tversky optimization on single completions
+    sft = "sft"  # on the chosen side alone: best of n
+
+
+class ProveControl(str, Enum):
+    """What the training on the pairs is compared with, beside the model before it."""
+
+    shuffled = "shuffled"  # the same training where chance says which side was chosen
+    none = "none"  # nothing: half of the time, and a weaker proof
+
+
+class ProveServe(str, Enum):
+    """How what was trained as an adapter answers."""
+
+    adapters = "adapters"  # one engine of the base serves all of them
+    merged = "merged"  # each is merged into the base's weights and has an engine of its own
+
+
+@dataclass
+class ProveConfig:
+    """How `prove` finds out whether the data makes a model better (docs/proof.md)."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)  # what is trained; not chosen: the run's only generator
+    train: ProveTrain = ProveTrain.dpo  # how it is trained
+    steps: int = 40  # optimizer steps of each training
+    control: ProveControl = ProveControl.shuffled  # what it is compared with
+    holdout: float = 0.2  # share of the prompts, by their hash, that is held out; with export.test_fraction: its split
+    prompts: int = 200  # most held-out prompts that are answered
+    answers: int = 4  # of each model to each prompt, drawn as the run's first generator draws
+    seed: int = 0  # of the training, of the control's sides, and of the answers
+    lora: bool = True  # low-rank adapters, served by one engine; false: all weights, an engine for each model
+    # How adapters answer; null: as adapters, and merged on a CPU, where vLLM is slow at adapters.
+    serve: ProveServe | None = None
+    dtype: str = "bfloat16"  # of the weights in training: bfloat16 | float32
+    args: dict[str, Any] = field(default_factory=dict)  # any field of TRL's configuration, over those of prove
+    launch: list[str] = field(default_factory=list)  # what starts the training, such as [accelerate, launch]; empty: it
+    decide: str | None = None  # the scorer that decides; null: the first that had no part in the data, else the run's
+    scorers: dict[str, ScorerConfig] = field(default_factory=dict)  # scorers that had no part in making the data
+    judge: JudgeConfig = field(default_factory=lambda: JudgeConfig(enabled=False, orders=2))  # another judge
+    # Prompts of another kind, to see what got worse: a path as prompts.path; null: none. Columns of IFEval are checked.
+    side: Any = "builtin:facts"
+    side_prompts: int = 100  # most of them that are answered
 
 
 @dataclass
@@ -493,9 +610,11 @@ class CalibrateConfig:
 class Config:
     """Everything that a command reads."""
 
-    pipeline: str = "preference"  # a file in pipelines/, or a path to one's own
+    pipeline: str = "preference"  # a file in pipelines/, or a path to one's own (docs/extending.md)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     generators: dict[str, GeneratorConfig] = field(default_factory=dict)
+    # How many of the generators answer a prompt, drawn for each; those with a path are beside them; null: all.
+    generators_per_prompt: int | None = None
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     scorers: dict[str, ScorerConfig] = field(default_factory=dict)
     task: TaskConfig = field(default_factory=TaskConfig)
@@ -508,3 +627,4 @@ class Config:
     plan: PlanConfig = field(default_factory=PlanConfig)
     preview: PreviewConfig = field(default_factory=PreviewConfig)
     calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
+    prove: ProveConfig = field(default_factory=ProveConfig)

@@ -100,8 +100,21 @@ def _quote(text: str) -> str:
     return f"'{text}'"
 
 
-def read_settings(path: Path) -> list[str]:
-    """Return what a YAML file of settings holds, as overrides: keys as in `config.yaml`, groups (`judge: full`) too.
+def _put_here(value: Any, here: str) -> Any:
+    """Return a value with the file's directory in the place of `${here}`."""
+    if isinstance(value, str):
+        return value.replace("${here}", here)
+    if isinstance(value, list):
+        return [_put_here(item, here) for item in value]
+    return {key: _put_here(item, here) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def read_settings(path: Path) -> tuple[list[str], str | None]:
+    """Return what a YAML file of settings holds, as overrides, and its `config_dir` (what `--config-dir` gives) if any.
+
+    Keys are those of `config.yaml`, and groups (`judge: full`) too.
+
+    `${here}` in a text is the file's directory: paths beside it work wherever the command is started.
 
     Raises:
         ConfigError: it cannot be read, or is no mapping.
@@ -115,6 +128,9 @@ def read_settings(path: Path) -> list[str]:
     if not isinstance(found, dict):
         raise ConfigError(f"--config={path} holds no mapping; write keys and values, such as 'experiment: echo'")
     try:
-        return to_overrides({str(key): value for key, value in found.items()})
+        here = str(path.resolve().parent)
+        values = {str(key): _put_here(value, here) for key, value in found.items()}
+        config_dir = values.pop("config_dir", None)
+        return to_overrides(values), None if config_dir is None else str(config_dir)
     except TypeError as error:
         raise ConfigError(f"--config={path}: {one_line(error)}") from error

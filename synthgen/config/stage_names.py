@@ -8,8 +8,14 @@ Kind = Literal["generations", "judgements", "scores", "task"]
 """What a stage's table holds, where it is one of the schemas in records.py that others read: a stage says so
 (`LLMStage`)."""
 JUDGE = "judge"
+OTHER_JUDGE = "other-judge"
+"""The judge of a proof that had no part in the data."""
+SIDE = "side"
+"""The scorer of a proof's prompts of another kind."""
 TASK = "task"
 """Names of the judge's stage and of a task's, and of their tables."""
+HISTORY = "history"
+"""The stage that answers the turns before the last, and its table."""
 
 
 def name_generations(generator: str) -> str:

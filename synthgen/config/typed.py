@@ -15,7 +15,7 @@ from synthgen.errors import ConfigError
 _LIKE_NUMBER = re.compile(r"[+-]?[\d.][\w.+:-]*|[+-]?\.?(inf|nan)|true|false|yes|no|on|off|y|n", re.IGNORECASE)
 """What Hydra's grammar or YAML takes for a number, a truth value, a time."""
 _OVERRIDE = re.compile(r"(?P<sign>~|\+\+|\+)?(?P<key>[^=@/]+)(?:=(?P<value>.*))?", re.DOTALL)
-_TEXT_TOO = ("prompts.path", "prompts.exclude")
+_TEXT_TOO = ("prompts.path", "prompts.exclude", "prove.side")
 """Keys of any type whose plain values are text."""
 
 

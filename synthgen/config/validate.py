@@ -21,6 +21,9 @@ from synthgen.config import (
 )
 from synthgen.config.engine_type import ENGINES
 from synthgen.config.sampling import list_sampling_problems
+from synthgen.config.scorers import list_misplaced_models, list_scorer_models, list_scoring_problems, looks_at_prompts
+from synthgen.config.stage_names import OTHER_JUDGE, SIDE
+from synthgen.config.turns import list_turn_problems
 from synthgen.errors import ConfigError
 
 ULTRAFEEDBACK_ASPECTS = ("helpfulness", "honesty", "instruction-following", "truthfulness", "overall-rating")
@@ -39,6 +42,9 @@ def _problems(config: Config, judge_only: bool) -> Iterator[str]:
     if config.judge.enabled:
         ENGINES.check(config.judge.model.engine, "judge.model.engine")
     ENGINES.check(config.task.model.engine, "task.model.engine")
+    ENGINES.check(config.prove.model.engine, "prove.model.engine")
+    for name, scorer in config.scorers.items():
+        ENGINES.check(scorer.model.engine, f"scorers.{name}.model.engine")
     for name, generator in config.generators.items():
         ENGINES.check(generator.model.engine, f"generators.{name}.model.engine")
     yield from _run_problems(config)
@@ -78,8 +84,31 @@ def _run_problems(config: Config) -> Iterator[str]:
         )
     if config.pipeline == "task" and config.export.reasoning is not ExportReasoning.drop:
         yield f"export.reasoning={config.export.reasoning.value} is for preference data, not for a task's; leave it out"
+    yield from _prove_problems(config)
     yield from _at_least("cluster.max_load_attempts", config.cluster.max_load_attempts, 1)
     yield from _at_least("cluster.stall_timeout_s", config.cluster.stall_timeout_s, 5)
+
+
+def _prove_problems(config: Config) -> Iterator[str]:
+    prove = config.prove
+    for field in ("steps", "prompts", "answers", "side_prompts"):
+        yield from _at_least(f"prove.{field}", getattr(prove, field), 1)
+    if not 0 < prove.holdout < 1:
+        yield f"prove.holdout={prove.holdout:g} must be above 0 and below 1: a share of the prompts is held out"
+    if prove.dtype not in ("bfloat16", "float32"):
+        yield f"prove.dtype={prove.dtype} must be bfloat16 or float32"
+    for name, (key, model) in list_scorer_models(prove.scorers, "prove.scorers").items():
+        yield from _model_problems(key, model)
+        yield from list_scoring_problems(f"prove.scorers.{name}", prove.scorers[name], key, model)
+        if looks_at_prompts(prove.scorers[name]):
+            yield f"prove.scorers.{name}.reads=prompt tells no answers apart; take reads=completion"
+    for name in prove.scorers:
+        if name in config.scorers or name in ("judge", OTHER_JUDGE, SIDE):
+            yield f"prove.scorers.{name}: that name is taken by a scorer of the run; take another name"
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            yield f"prove.scorers.{name}: a scorer's name is made of letters, digits, '_', '-' and '.'"
+    if prove.judge.enabled:
+        yield from _model_problems("prove.judge.model", prove.judge.model)
 
 
 def _generator_problems(config: Config) -> Iterator[str]:
@@ -96,8 +125,20 @@ def _generator_problems(config: Config) -> Iterator[str]:
                 yield f"{key}.{field}={getattr(generator, field)} is for completions that exist; give {key}.path=… too"
         yield from _sampling_problems(f"{key}.sampling", generator.sampling, generator.n, f"{key}.n", generator.model)
         yield from _model_problems(f"{key}.model", generator.model)
+        if generator.adapter is not None and generator.adapter not in generator.model.adapters:
+            known = ", ".join(generator.model.adapters) or "none"
+            yield (
+                f"{key}.adapter={generator.adapter} is none of {key}.model.adapters ({known}); "
+                f"give {key}.model.adapters.{generator.adapter}=<Hub id or directory>"
+            )
+    yield from list_turn_problems(config)
+    pool = [name for name, generator in config.generators.items() if generator.path is None]
+    count = config.generators_per_prompt
+    if count is not None and not 1 <= count <= len(pool):
+        yield f"generators_per_prompt={count} must be from 1 to {len(pool)}, the generators that have a model"
     given = any(generator.path is not None for generator in config.generators.values())
-    total = sum(generator.n for generator in config.generators.values())
+    drawn = sorted(generator.n for generator in config.generators.values())[:count]
+    total = sum(drawn)
     if not given and total == 1 and config.pipeline == "preference":
         name = next(iter(config.generators))
         yield f"generators.{name}.n=1 gives one completion per prompt in all: no pair is possible; set it to 2 or more"
@@ -112,6 +153,10 @@ def _scorer_problems(config: Config) -> Iterator[str]:
             yield f"{key}: judge is the name of the scorer that judge.* sets up; take another name"
         if scorer.timeout_s <= 0:
             yield f"{key}.timeout_s={scorer.timeout_s:g} must be above 0"
+        yield from list_misplaced_models(key, scorer)
+    for name, (key, model) in list_scorer_models(config.scorers).items():
+        yield from _model_problems(key, model)
+        yield from list_scoring_problems(f"scorers.{name}", config.scorers[name], key, model)
 
 
 def _task_problems(config: Config) -> Iterator[str]:
@@ -140,6 +185,8 @@ def _model_problems(key: str, model: ModelConfig) -> Iterator[str]:
         yield f"{key}.chat_template_kwargs.{name} is set by synthgen for each prompt; leave it out"
     if model.served_by.is_service:
         yield from _endpoint_problems(key, model)
+    if model.served_by.classifies and not key.startswith(("scorers.", "prove.scorers.")):
+        yield f"{key}={model.name} classifies texts and writes none; name it at scorers.<name>.model"
 
 
 def _endpoint_problems(key: str, model: ModelConfig) -> Iterator[str]:
@@ -176,7 +223,7 @@ _ONLY_LOCAL = (
     "revision", "chat_template", "quantization", "dtype", "kv_cache_dtype", "load_format", "tokenizer",
     "tensor_parallel_size", "pipeline_parallel_size", "max_num_seqs", "max_num_batched_tokens",
     "gpu_memory_utilization", "kv_cache_memory_gib", "enable_prefix_caching", "enable_chunked_prefill",
-    "enforce_eager", "trust_remote_code", "lora", "engine_args", "reasoning_parser",
+    "enforce_eager", "trust_remote_code", "lora", "adapters", "engine_args", "reasoning_parser",
 )  # fmt: skip
 
 

@@ -8,8 +8,9 @@ from synthgen.flow.flow import (
     load_flow,
     model_fields,
     resolve_flow,
-    ship_pipeline,
+    ship_own,
 )
+from synthgen.flow.prompts import read_prompts
 
 __all__ = [
     "Card",
@@ -18,8 +19,9 @@ __all__ = [
     "ResolvedStage",
     "load_flow",
     "model_fields",
+    "read_prompts",
     "resolve_flow",
-    "ship_pipeline",
+    "ship_own",
 ]
 
 PUBLIC: tuple[str, ...] = ()

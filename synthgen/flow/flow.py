@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +13,15 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from synthgen.config import Config, ModelConfig
+from synthgen.config.own_files import forget_own, list_own_modules, load_file, split_own
+from synthgen.config.own_source import fingerprint_named, fingerprint_own
 from synthgen.config.resources import project_path
 from synthgen.errors import ConfigError
 from synthgen.ledger.run_dir import PROMPTS, stage_directory
 from synthgen.publish.card import make_card
 from synthgen.records import SCHEMA_VERSION, stable_hex
 from synthgen.stages.base import LLMStage, StageFiles
+from synthgen.stages.history import unwrap
 
 FINGERPRINTED_MODEL_FIELDS = (
     "id", "revision", "chat_template", "quantization", "dtype", "kv_cache_dtype", "load_format", "tokenizer",
@@ -72,45 +73,40 @@ def load_flow(config: Config) -> Flow:
     """Return the flow of `config.pipeline`: a file of pipelines/, or the path of the user's own `.py` file.
 
     Raises:
-        ConfigError: there is no such file, or it does not define `build_flow(config) -> Flow`.
+        ConfigError: there is no such file, it cannot be run, or it does not define `build_flow(config) -> Flow`.
     """
+    forget_own()
     name = config.pipeline
     path = Path(name) if name.endswith(".py") else project_path("pipelines") / f"{name}.py"
     if not path.is_file():
         known = sorted(p.stem for p in project_path("pipelines").glob("*.py") if p.stem != "__init__")
         raise ConfigError(f"pipeline={name!r} is neither one of {', '.join(known)} nor the path of a .py file")
-    module_name = _module_name(name)
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    spec.loader.exec_module(module)
-    build = getattr(module, "build_flow", None)
+    build = getattr(load_file(path, f"pipeline={name}"), "build_flow", None)
     if build is None:
         raise ConfigError(f"pipeline={name!r}: {path} does not define build_flow(config)")
     flow: Flow = build(config)
     return flow
 
 
-def ship_pipeline(config: Config) -> None:
-    """Let replicas on other machines receive stages that the user's own pipeline file defines."""
+def ship_own() -> None:
+    """Let replicas on other machines receive what the user's own files define."""
     from ray import cloudpickle
 
-    module = sys.modules.get(_module_name(config.pipeline))
-    if module is not None:
+    for module in list_own_modules():
         cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
 
 
 def resolve_flow(flow: Flow) -> list[ResolvedStage]:
-    """Return the stages with fingerprints: each hashes its config, its model and the fingerprints upstream."""
+    """Return the stages with fingerprints: each hashes its config, its model and the fingerprints upstream; one of the
+    user's own also its code (`fingerprint_own`)."""
     resolved: dict[str, ResolvedStage] = {}
     for stage in flow.stages:
         upstream = [name for name in stage.inputs if name != PROMPTS]
+        code = fingerprint_own(unwrap(stage))
         fingerprint = stable_hex(
             SCHEMA_VERSION,
             stage.name,
-            dict(stage.fingerprint_fields()),
+            {**stage.fingerprint_fields(), **({"code": code} if code else {})},
             model_fields(stage.model),
             [resolved[name].fingerprint for name in upstream],
             digits=12,
@@ -132,9 +128,10 @@ def model_fields(model: ModelConfig) -> Mapping[str, Any]:
         fields["chat_template_kwargs"] = model.template_kwargs
     if model.reasoning_parser != "auto":
         fields["reasoning_parser"] = model.reasoning_parser
-    own = model.served_by.fingerprint
-    return fields if own is None else fields | dict(own(model))
-
-
-def _module_name(pipeline: str) -> str:
-    return f"synthgen_pipeline_{Path(pipeline).stem}"
+    if model.tool_parser != "auto":
+        fields["tool_parser"] = model.tool_parser
+    served_by = model.served_by
+    if (own := split_own(model.engine)) is not None:  # by what it says, not by where it lies
+        fields["engine"] = own[1]
+        fields["engine_code"] = fingerprint_named(model.engine, served_by.engine)
+    return fields if served_by.fingerprint is None else fields | dict(served_by.fingerprint(model))

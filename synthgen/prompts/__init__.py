@@ -9,5 +9,5 @@ from synthgen.prompts.source import PromptSource, PromptStats
 
 __all__ = ["RULES", "BadRow", "PromptSource", "PromptStats"]
 
-PUBLIC = ("completions", "files", "locate", "messages", "rows", "source")
+PUBLIC = ("completions", "fetch", "files", "locate", "messages", "rows", "source", "unusable")
 IMPORTS = ("config", "models")

@@ -61,20 +61,21 @@ def find_columns(
             f"prompts.column=null finds no prompts in {source.name}, whose columns are {_list_names(sample)}; "
             f"set prompts.column to one of them, or name it {KNOWN_COLUMNS[0]}"
         )
-    if rules >= 1 and _holds_message_text(source, sample, columns.prompt, note):
+    if rules >= 1 and _holds_message_text(source, sample, columns, note):
         return replace(columns, as_text=True)
     return columns
 
 
 def _holds_message_text(
-    source: RowSource, sample: Sequence[Mapping[str, Any]], column: str, note: Callable[[str], None]
+    source: RowSource, sample: Sequence[Mapping[str, Any]], columns: Columns, note: Callable[[str], None]
 ) -> bool:
-    """Whether the values of a column are message lists written as text, all of them."""
-    parsed = [parse_messages(value) for value in _iterate_filled(sample, column)]
+    """Whether the values of the prompts' column are message lists written as text, all of them."""
+    column, calls = columns.prompt, columns.calls
+    parsed = [parse_messages(value, calls=calls) for value in _iterate_filled(sample, column)]
     if not any(parsed):
         return False
     rest = _iterate_filled(_iterate_values(source), column)
-    if None not in parsed and all(parse_messages(value) is not None for value in rest):
+    if None not in parsed and all(parse_messages(value, calls=calls) is not None for value in rest):
         note(f"{source.name}: the column {column} holds message lists written as text, and is read as messages")
         return True
     note(

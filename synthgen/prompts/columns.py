@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from synthgen.config import PromptReference, PromptsConfig
+from synthgen.config import PromptReference, PromptsConfig, PromptTurns
 from synthgen.prompts.json_text import parse_messages
-from synthgen.prompts.messages import UnusableRowError, check_text, is_utf8, list_texts, list_user_texts, read_messages
-from synthgen.records import Message, canonical_json
+from synthgen.prompts.messages import list_texts, list_user_texts, read_messages
+from synthgen.prompts.tools import read_tools
+from synthgen.prompts.unusable import UnusableRowError, check_text, is_utf8
+from synthgen.records import Message, Tool, canonical_json
 
 KNOWN_COLUMNS = (
     "prompt",
@@ -28,15 +30,18 @@ KNOWN_COLUMNS = (
 """Where the prompt is looked for when `prompts.column` is null; the first that a file has is taken."""
 
 
-NAMED_KEYS = ("column", "system_column", "input_column", "reference_column")
+TOOLS_COLUMN = "tools"
+"""Where tools are looked for when `prompts.tools_column` is null."""
+
+NAMED_KEYS = ("column", "system_column", "input_column", "reference_column", "tools_column")
 """Keys of `prompts` that name a column."""
 
-RULES = 1
+RULES = 2
 """How the defaults read a source. 0: as the first versions did, which run directories from then on keep to.
 
 1: no answer at the end of a conversation is a reference; message lists written as text are read as messages; Alpaca's
 `input` stands below its `instruction`; a clone of a Hub data set is read by its split; files in natural order; a prompt
-that speaks of a picture, in a row that has one, is refused.
+that speaks of a picture, in a row that has one, is refused. 2: tools, what turns call, and turns of tools are read.
 """
 
 
@@ -50,6 +55,9 @@ class Columns:
         as_text: the prompt column holds message lists written as text.
         last_turn: an answer that ends the conversation is the reference.
         text_only: a prompt that speaks of a picture is refused where the row has one.
+        tools: where the tools are. tools_named: whether the configuration says so.
+        calls: turns of tools are known, and what turns call is read.
+        turns: what becomes of several user turns.
     """
 
     prompt: str
@@ -59,19 +67,27 @@ class Columns:
     as_text: bool = False
     last_turn: bool = False
     text_only: bool = True
+    tools: str | None = None
+    tools_named: bool = False
+    calls: bool = True
+    turns: PromptTurns = PromptTurns.first
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What a row says: a conversation that ends with the user's turn, a reference answer, all else as a JSON object.
+    """What a row says: a conversation that ends with the user's turn, or a tool's, a reference answer, all else as a
+    JSON object.
 
-    `cut`: an answer ended the conversation, and is not the reference.
+    `cut`: an answer ended the conversation, and is not the reference. `references`: where the reference is a list with
+    one for each user turn, that list.
     """
 
     messages: list[Message]
     reference: str | None
     metadata: str
     cut: bool = False
+    tools: tuple[Tool, ...] = ()
+    references: tuple[str, ...] = ()
 
 
 def choose_columns(config: PromptsConfig, rows: Iterable[Mapping[str, Any]], rules: int = RULES) -> Columns | None:
@@ -98,8 +114,18 @@ def choose_columns(config: PromptsConfig, rows: Iterable[Mapping[str, Any]], rul
     if config.input_column is None and column == "instruction" and rules >= 1:
         more = "input"
     last_turn = config.reference is PromptReference.last_turn or (config.reference is None and rules < 1)
+    tools = TOOLS_COLUMN if config.tools_column is None and rules >= 2 else config.tools_column
     return Columns(
-        column, config.system_column, more, config.reference_column, last_turn=last_turn, text_only=rules >= 1
+        column,
+        config.system_column,
+        more,
+        config.reference_column,
+        last_turn=last_turn,
+        text_only=rules >= 1,
+        tools=tools or None,  # empty: none
+        tools_named=bool(config.tools_column),
+        calls=rules >= 2,
+        turns=config.turns or PromptTurns.first,
     )
 
 
@@ -117,26 +143,52 @@ def read_conversation(row: Mapping[str, Any], columns: Columns) -> Conversation:
         UnusableRowError: the row holds no prompt that can be used.
     """
     value = read_prompt(row, columns)
-    messages, answer = read_messages(value)
+    messages, answer = read_messages(value, calls=columns.calls, whole=columns.turns is not PromptTurns.first)
+    tools = read_tools(get_column(row, columns.tools), named=columns.tools_named) if columns.tools else None
     if columns.text_only:
         _refuse_media(row, messages)
     extra = _read_input(get_column(row, columns.input)) if columns.input else ""
     if extra:
-        messages[-1] = Message(role="user", content=f"{messages[-1]['content']}\n\n{extra}")
+        last = next(turn for turn in reversed(messages) if turn["role"] == "user" or turn is messages[0])
+        last["content"] += f"\n\n{extra}"
     system = get_column(row, columns.system) if columns.system else None
     if isinstance(system, str) and system.strip() and all(m["role"] != "system" for m in messages):
         messages.insert(0, Message(role="system", content=system))
     said = answer if columns.last_turn else None
     reference = _read_reference(get_column(row, columns.reference)) if columns.reference else said
-    for text in [*(m["content"] for m in messages), reference or ""]:
+    references = _list_references(get_column(row, columns.reference), messages, columns) if columns.reference else ()
+    reference = references[-1] if references else reference
+    spoken = [*(m["content"] for m in messages), *(m.get("name", "") for m in messages)]
+    for text in [*spoken, reference or "", *references]:
         check_text(text)
-    used = {columns.prompt, columns.system, columns.input}
+    used = {columns.prompt, columns.system, columns.input, columns.tools if tools else None}
     rest = {name: other for name, other in row.items() if name not in used}
     if answer is not None:
         rest.setdefault("reference" if columns.last_turn else "last_turn", answer)
-    if isinstance(value, list) and len(value) > 1 and list_texts(value):
+    if columns.turns is PromptTurns.first and isinstance(value, list) and len(value) > 1 and list_texts(value):
         rest[columns.prompt] = value  # only the first turn was taken
-    return Conversation(messages, reference, _dump_metadata(rest), answer is not None and not columns.last_turn)
+    cut = answer is not None and not columns.last_turn
+    return Conversation(messages, reference, _dump_metadata(rest), cut, tools or (), references)
+
+
+def ask_each_turn(conversation: Conversation, *, last_turn: bool) -> Iterator[Conversation]:
+    """Yield a conversation for each user turn, with what stands before it, in order; the whole one last.
+
+    Args:
+        last_turn: what the source's assistant answers to a turn is its reference.
+    """
+    messages = conversation.messages
+    asked = [place for place, turn in enumerate(messages) if turn["role"] == "user"]
+    for number, place in enumerate(asked):
+        following = messages[place + 1] if place + 1 < len(messages) else None
+        if following is None or following["role"] == "tool":
+            continue
+        answered = last_turn and following["role"] == "assistant" and not following.get("tool_calls")
+        reference = conversation.references[number] if conversation.references else None
+        if reference is None and answered and following["content"].strip():
+            reference = following["content"]
+        yield replace(conversation, messages=messages[: place + 1], reference=reference, cut=False)
+    yield conversation
 
 
 def read_user_texts(row: Mapping[str, Any], columns: Columns) -> list[str]:
@@ -159,7 +211,7 @@ def read_prompt(row: Mapping[str, Any], columns: Columns) -> Any:
         hint = f" (it has {others[0]})" if others else ""
         raise UnusableRowError("missing_column", f"no column {columns.prompt}{hint}")
     value = get_column(row, columns.prompt)
-    return parse_messages(value) if columns.as_text else value
+    return parse_messages(value, calls=columns.calls) if columns.as_text else value
 
 
 def has_column(row: Mapping[str, Any], name: str) -> bool:
@@ -212,6 +264,12 @@ def _read_reference(value: Any) -> str | None:
     if texts:
         return texts[0]
     return value if value is None or isinstance(value, str) else canonical_json(value)
+
+
+def _list_references(value: Any, messages: Sequence[Message], columns: Columns) -> tuple[str, ...]:
+    """The texts of a list that has one reference for each user turn; empty: it is none."""
+    texts = list_texts(value) if columns.turns is not PromptTurns.first and isinstance(value, list) else None
+    return tuple(texts) if texts and len(texts) == sum(turn["role"] == "user" for turn in messages) else ()
 
 
 def _dump_metadata(values: Mapping[str, Any]) -> str:

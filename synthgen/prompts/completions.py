@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthgen.prompts.columns import get_column, has_column
-from synthgen.prompts.messages import UnusableRowError, check_text
+from synthgen.prompts.unusable import UnusableRowError, check_text
 
 PAIR = ("chosen", "rejected")
 LISTS = ("completions", "responses", "generations", "outputs", "answers", "candidates", "samples")
 SINGLE = ("completion", "response", "output", "answer", "generation")
 TEXT_KEYS = ("response", "text", "content", "completion", "output", "generated_text", "value")
 MODEL_KEYS = ("model", "model_name", "model_id", "generator", "source_model")
+MODEL_LISTS = ("generation_models", "completion_models", "response_models", "model_names", "models")
+SCORE_LISTS = ("ratings", "scores", "rewards")
 SCORE_KEYS = ("score", "overall_score", "rating", "reward", "label")
-"""Names in use: of the columns, and of the keys of an object in a list (UltraFeedback, Argilla, TRL, AlpacaEval)."""
+"""Names in use: of the columns, of columns that hold a value for each completion of a list, and of the keys of an
+object in a list (UltraFeedback, Argilla, distilabel, TRL, AlpacaEval)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,11 @@ def read_completions(
     value = get_column(row, column)
     if isinstance(value, list) and not _is_conversation(value):
         models = _read_models(row, model_column, len(value))
+        scores = _read_scores(row, len(value))
         found = [_read_one(one, {}, column, None) for one in value]
         return [
-            GivenCompletion(one.text, one.model or model, one.score) for one, model in zip(found, models, strict=True)
+            GivenCompletion(one.text, one.model or model, score if one.score is None else one.score)
+            for one, model, score in zip(found, models, scores, strict=True)
         ]
     return [_read_one(value, row, column, model_column)]
 
@@ -79,13 +84,24 @@ def _with_score(side: GivenCompletion, label: float) -> GivenCompletion:
 
 
 def _read_models(row: Mapping[str, Any], model_column: str | None, count: int) -> Sequence[str | None]:
-    names = [model_column] if model_column else ["models", *MODEL_KEYS]
+    names = [model_column] if model_column else [*MODEL_LISTS, *MODEL_KEYS]
     for value in _iterate(row, names):
         if isinstance(value, list) and len(value) == count:
             return [one if isinstance(one, str) else None for one in value]
-        if isinstance(value, str):
+        # Beside a list of ratings one name is the judge's: distilabel's UltraFeedback writes it so.
+        if isinstance(value, str) and (model_column or not _find_scores(row, count)):
             return [value] * count
     return [None] * count
+
+
+def _read_scores(row: Mapping[str, Any], count: int) -> Sequence[float | None]:
+    return [_first(iter([one]), float) for one in _find_scores(row, count)] or [None] * count
+
+
+def _find_scores(row: Mapping[str, Any], count: int) -> Sequence[Any]:
+    """Return the values beside a list of completions, one for each; empty: there are none."""
+    lists = (value for value in _iterate(row, SCORE_LISTS) if isinstance(value, list) and len(value) == count)
+    return next(lists, [])
 
 
 def _is_conversation(value: Any) -> bool:

@@ -69,7 +69,6 @@ class HubSource:
     @cached_property
     def commit(self) -> str | None:
         """The commit that `revision` names; where the Hub cannot be reached, `revision` as it is."""
-        import httpx
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
         from huggingface_hub.errors import RevisionNotFoundError as NoRevisionError
@@ -83,7 +82,7 @@ class HubSource:
             ) from error
         except NoRevisionError as error:
             raise ConfigError(f"prompts.revision={self.revision} is unknown to the data set {self.path}") from error
-        except (OfflineModeIsEnabled, httpx.TransportError, OSError):
+        except (OfflineModeIsEnabled, _transport_error(), OSError):
             return self.revision  # `datasets` may have it in its cache
         return sha
 
@@ -93,18 +92,29 @@ class HubSource:
 
     def rows(self) -> Iterator[Row | BadRow]:
         """Yield the split's rows, in the data set's order."""
-        import httpx
         from datasets import load_dataset
         from datasets.exceptions import DatasetsError
 
         try:
             loaded = load_dataset(self.path, self.config, split=self.split, revision=self.commit)
-        except (DatasetsError, httpx.TransportError, OSError, ValueError) as error:
+        except (_transport_error(), ConnectionError) as error:
+            raise ConfigError(
+                f"prompts.path={self.path} is no file here, and the Hub cannot be reached ({one_line(error)}); "
+                "check the path or the network"
+            ) from error
+        except (DatasetsError, OSError, ValueError) as error:
             raise ConfigError(
                 f"prompts.path={self.path} (prompts.config={self.config or 'null'}, prompts.split={self.split}) "
                 f"cannot be loaded from the Hub: {one_line(error)}"
             ) from error
         yield from iterate_dataset(loaded, self.name)
+
+
+def _transport_error() -> type[Exception]:
+    """Return the root class of the HTTP library's errors; the library differs between versions (httpx, httpx2)."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return next(base for base in HfHubHTTPError.__bases__ if base is not OSError)
 
 
 def iterate_dataset(dataset: Dataset, name: str) -> Iterator[Row | BadRow]:

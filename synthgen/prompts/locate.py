@@ -18,7 +18,12 @@ from synthgen.prompts.order import DESCRIPTIONS, is_hidden, natural_key
 from synthgen.prompts.remote import is_url, locate_remote
 from synthgen.prompts.rows import RowSource
 
-BUILTIN = {"builtin:examples": "examples/prompts.jsonl", "builtin:easy": "examples/easy.jsonl"}
+BUILTIN = {
+    "builtin:examples": "examples/prompts.jsonl",
+    "builtin:easy": "examples/easy.jsonl",
+    "builtin:concise": "examples/concise.jsonl",
+    "builtin:facts": "examples/facts.jsonl",
+}
 """Prompt files that ship with the package: `prompts.path` → path inside it."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -128,6 +133,12 @@ def _locate_in_directory(path: Path, given: str, config: PromptsConfig, key: str
         if config.split not in saved:
             raise ConfigError(f"prompts.split={config.split}: {given} has the splits {', '.join(sorted(saved))}")
         return Located([SavedSource(saved[config.split], config.split)])
+    sets = {folder.name: folder for folder in path.iterdir() if (folder / SAVED_MARKERS[-1]).is_file()}
+    if sets:  # a distiset: each of its configs was saved as a data set with splits
+        name = config.config or ("default" if "default" in sets else next(iter(sets)))
+        if name not in sets or (len(sets) > 1 and not config.config and name != "default"):
+            raise ConfigError(f"{key}={given} holds {', '.join(sorted(sets))}: give the directory of one of them")
+        return Located([SavedSource(sets[name], config.split)])
     if rules >= 1 and is_clone(path):
         return Located(locate_clone(path, config.config, config.split))
     found = [

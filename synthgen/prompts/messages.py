@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from synthgen.records import Message
+from synthgen.prompts.tools import CALL_KEYS, list_calls, read_calls
+from synthgen.prompts.unusable import UnusableRowError
+from synthgen.records import Message, ToolCall, canonical_json, spell_calls
 
 ROLES = {
     "system": "system",
@@ -20,6 +22,12 @@ ROLES = {
     "model": "assistant",
 }
 """Role names in use (OpenAI, ShareGPT, OpenAssistant, Gemma) → ours."""
+CALLING = "function_call"
+"""Who speaks in a turn of ShareGPT's whose text is a call, as JSON."""
+TOOL_ROLES = dict.fromkeys(("tool", "function", "observation", "ipython", "tool_response"), "tool") | {
+    CALLING: "assistant"
+}
+"""Those of turns that hold what a tool gave, or call one."""
 ROLE_KEYS = ("role", "from")
 CONTENT_KEYS = ("content", "value", "text")
 """What a turn calls its speaker and its text; the first that is not null counts."""
@@ -29,40 +37,36 @@ MEDIA = ("image", "image_url", "video", "video_url", "audio", "audio_url", "inpu
 """Keys of content parts that hold something else."""
 
 
-class UnusableRowError(Exception):
-    """A row gives no prompt; `reason` is the slug that is counted."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-def read_messages(value: Any) -> tuple[list[Message], str | None]:
-    """Return the conversation up to its last user turn, and the answer that follows it if there is one.
+def read_messages(value: Any, *, calls: bool = True, whole: bool = False) -> tuple[list[Message], str | None]:
+    """Return the conversation up to its last user turn, or turn of a tool, and the answer that follows it if any.
 
     Args:
         value: a text (one user turn), a list of texts (user turns: the first is taken), or a list of messages in
             OpenAI's (role, content) or ShareGPT's (from, value) form; also as an object of two lists.
+        whole: of a list of texts all are taken.
+        calls: whether turns of tools are known, and what assistants call is read.
 
     Raises:
-        UnusableRowError: there is no user turn to answer, or it is not text.
+        UnusableRowError: there is no turn to answer, or it is not text.
     """
     if value is None or value in ("", [], {}):
         raise UnusableRowError("empty_prompt", "the prompt is empty")
     texts = list_texts(value)
-    turns = _list_turns(value) if texts is None else [{"role": "user", "content": texts[0]}]
+    said = None if texts is None else texts if whole else texts[:1]
+    turns = _list_turns(value) if said is None else [{"role": "user", "content": text} for text in said]
     if turns is None:
         raise UnusableRowError(
             "not_a_prompt", f"a prompt must be a text, messages or user turns, not {_describe_type(value)}"
         )
-    spoken = [(_read_role(turn), turn) for turn in turns]
+    spoken = [(_read_role(turn, calls=calls), turn) for turn in turns]
     answer = None
     while spoken and spoken[-1][0] == "assistant":
-        answer = _find_answer(spoken.pop()[1])
-    messages = [message for role, turn in spoken if (message := _read_message(role, turn)) is not None]
-    if not messages or messages[-1]["role"] != "user":
+        answer = _find_answer(spoken.pop()[1], calls=calls)
+    messages = [message for role, turn in spoken if (message := _read_message(role, turn, calls=calls)) is not None]
+    if not messages or messages[-1]["role"] not in ("user", "tool"):
         raise UnusableRowError("no_user_turn", "the conversation does not end with a user turn")
-    if not messages[-1]["content"].strip():
+    asked = messages if whole else messages[-1:]
+    if any(turn["role"] == "user" and not turn["content"].strip() for turn in asked):
         raise UnusableRowError("empty_prompt", "the prompt is empty")
     return messages, answer
 
@@ -112,25 +116,53 @@ def _list_turns(value: Any) -> list[Mapping[str, Any]] | None:
     return [turn for turn in value if turn is not None]
 
 
-def _read_role(turn: Mapping[str, Any]) -> str:
+def _read_role(turn: Mapping[str, Any], *, calls: bool = True) -> str:
     name = _first(turn, ROLE_KEYS)
-    role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
+    roles = ROLES | TOOL_ROLES if calls else ROLES
+    role = roles.get(name.strip().lower()) if isinstance(name, str) else None
     if role is None:
-        raise UnusableRowError("unknown_role", f"unknown role {name!r}; there are {', '.join(ROLES)}")
+        raise UnusableRowError("unknown_role", f"unknown role {name!r}; there are {', '.join(roles)}")
     return role
 
 
-def _read_message(role: str, turn: Mapping[str, Any]) -> Message | None:
+def _read_message(role: str, turn: Mapping[str, Any], *, calls: bool) -> Message | None:
     """One turn; None for an empty system message."""
     if role == "system" and _first(turn, CONTENT_KEYS) is None:
         return None
+    if role == "tool":
+        return _read_result(turn)
+    if role == "assistant" and calls and (called := _read_called(turn)):
+        text = "" if _is_calling(turn) else _read_content(role, turn)
+        return Message(role=role, content=text, tool_calls=called)
     content = _read_content(role, turn)
     return None if role == "system" and not content.strip() else Message(role=role, content=content)
 
 
+def _read_result(turn: Mapping[str, Any]) -> Message:
+    """What a tool gave: text, or another value as JSON; with the call's id and the tool's name where they are said."""
+    content = _first(turn, CONTENT_KEYS)
+    parts = isinstance(content, list) and all(isinstance(part, Mapping) and "type" in part for part in content)
+    text = _read_content("tool", turn) if isinstance(content, str) or (parts and content) else canonical_json(content)
+    message = Message(role="tool", content=text)
+    if isinstance(identity := turn.get("tool_call_id"), str) and identity:
+        message["tool_call_id"] = identity
+    if isinstance(name := turn.get("name"), str) and name:
+        message["name"] = name
+    return message
+
+
+def _is_calling(turn: Mapping[str, Any]) -> bool:
+    name = _first(turn, ROLE_KEYS)
+    return isinstance(name, str) and name.strip().lower() == CALLING
+
+
+def _read_called(turn: Mapping[str, Any]) -> list[ToolCall]:
+    return list_calls(_first(turn, CONTENT_KEYS)) if _is_calling(turn) else read_calls(turn)
+
+
 def _read_content(role: str, turn: Mapping[str, Any]) -> str:
     content = _first(turn, CONTENT_KEYS)
-    if content is None and role == "assistant" and (turn.get("tool_calls") or turn.get("function_call")):
+    if content is None and role == "assistant" and any(turn.get(key) for key in CALL_KEYS):
         return ""
     if isinstance(content, Mapping):
         content = [content]
@@ -158,9 +190,11 @@ def _read_part(role: str, part: Any) -> str:
     return text or ""
 
 
-def _find_answer(turn: Mapping[str, Any]) -> str | None:
-    """The text of an answer that is cut off; None where it has none, which harms nobody."""
+def _find_answer(turn: Mapping[str, Any], *, calls: bool) -> str | None:
+    """The text of an answer that is cut off, with what it calls; None where it has none, which harms nobody."""
     try:
+        if calls and (called := _read_called(turn)):
+            return spell_calls("" if _is_calling(turn) else _read_content("assistant", turn), called)
         return _read_content("assistant", turn) if _first(turn, CONTENT_KEYS) is not None else None
     except UnusableRowError:
         return None
@@ -177,20 +211,3 @@ def _first(turn: Mapping[str, Any], keys: Sequence[str]) -> Any:
 
 def _describe_type(value: Any) -> str:
     return "null" if value is None else f"a {type(value).__name__}"
-
-
-def check_text(text: str) -> None:
-    """Raise UnusableRowError for characters that tokenizers or files cannot take."""
-    if "\0" in text:
-        raise UnusableRowError("nul_character", "the text holds a NUL character")
-    if not is_utf8(text):
-        raise UnusableRowError("lone_surrogate", "the text holds half of a surrogate pair, which UTF-8 cannot write")
-
-
-def is_utf8(text: str) -> bool:
-    """Return whether `text` can be written as UTF-8 (JSON may hold half of a surrogate pair)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

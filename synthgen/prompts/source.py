@@ -1,4 +1,7 @@
-"""The prompts of a run: every source row by row, duplicates collapsed, as tables of PROMPTS_SCHEMA."""
+"""The prompts of a run: every source row by row, duplicates collapsed, as tables of PROMPTS_SCHEMA.
+
+One file because it is one way with one count of what became of each row.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,34 @@ from typing import Any
 
 import pyarrow as pa
 
-from synthgen.config import PromptDedup, PromptsConfig, RemovedPrompts
+from synthgen.config import PromptDedup, PromptsConfig, PromptTurns, RemovedPrompts
 from synthgen.errors import ConfigError
 from synthgen.prompts.choice import find_columns, require_columns
-from synthgen.prompts.columns import NAMED_KEYS, RULES, Columns, Conversation, read_conversation, read_user_texts
+from synthgen.prompts.columns import (
+    NAMED_KEYS,
+    RULES,
+    Columns,
+    Conversation,
+    ask_each_turn,
+    read_conversation,
+    read_user_texts,
+)
 from synthgen.prompts.decontaminate import OverlapIndex, list_excluded, read_user_text
 from synthgen.prompts.locate import Located, list_paths, locate
-from synthgen.prompts.messages import UnusableRowError
 from synthgen.prompts.rows import BadRow, Row, RowSource, clip
 from synthgen.prompts.twins import Distinct, make_twin_id
-from synthgen.records import PROMPTS_SCHEMA, SCHEMA_VERSION, Messages, canonical_json, make_prompt_id, stable_hex
+from synthgen.prompts.unusable import UnusableRowError
+from synthgen.records import (
+    PROMPTS_SCHEMA,
+    SCHEMA_VERSION,
+    Messages,
+    Tool,
+    canonical_json,
+    dump_calls,
+    extend_schema,
+    make_prompt_id,
+    stable_hex,
+)
 
 SAMPLE_ROWS = 1000  # rows of a source whose column names are taken for its columns
 MAX_LISTED = 10_000  # bad and excluded rows that are listed; all are counted
@@ -28,7 +49,7 @@ MAX_LISTED = 10_000  # bad and excluded rows that are listed; all are counted
 
 @dataclass(slots=True)
 class PromptStats:
-    """What became of the rows: rows_read = kept + duplicates + excluded + sum(bad.values())."""
+    """What became of the rows: rows_read + turns = kept + duplicates + excluded + sum(bad.values())."""
 
     rows_read: int = 0
     kept: int = 0
@@ -36,6 +57,7 @@ class PromptStats:
     excluded: int = 0  # prompts that overlap with `prompts.exclude`
     bad: dict[str, int] = field(default_factory=dict)  # reason → rows
     twins: int = 0  # of the duplicates, those whose texts are not equal to the character
+    turns: int = 0  # prompts beyond a row's first one (`prompts.turns=each`)
 
 
 PromptRow = tuple[str, Conversation, str, int]
@@ -101,6 +123,10 @@ class PromptSource:
             del picked["reference"]
         if self.config.dedup is PromptDedup.normalized:
             del picked["dedup"]
+        if self.config.tools_column is None:
+            del picked["tools_column"]
+        if self.config.turns in (None, PromptTurns.first):
+            del picked["turns"]
         identities = [source.identity() for source in self._sources]
         return stable_hex(SCHEMA_VERSION, picked, identities, [other.fingerprint() for other in self._excluded])
 
@@ -135,13 +161,13 @@ class PromptSource:
         self._check_stats()
         self._note_twins()
 
-    def twin_key(self, messages: Messages) -> bytes:
+    def twin_key(self, messages: Messages, tools: Sequence[Tool] = ()) -> bytes:
         """Return what prompts share that count as the same (`prompts.dedup`)."""
-        return self._twin_key(messages, make_prompt_id(messages))
+        return self._twin_key(messages, tools, make_prompt_id(messages, tools))
 
-    def _twin_key(self, messages: Messages, prompt_id: str) -> bytes:
+    def _twin_key(self, messages: Messages, tools: Sequence[Tool], prompt_id: str) -> bytes:
         exact = self.config.dedup is PromptDedup.exact
-        return bytes.fromhex(prompt_id if exact else make_twin_id(messages, prompt_id))
+        return bytes.fromhex(prompt_id if exact else make_twin_id(messages, prompt_id, tools))
 
     def _iterate_prompts(self, known: Container[bytes], known_twins: Container[bytes]) -> Iterator[PromptRow]:
         overlap = OverlapIndex(text for other in self._excluded for text in other.user_texts())
@@ -165,20 +191,26 @@ class PromptSource:
         keeps_removed = self.config.removed is RemovedPrompts.keep
         distinct: Distinct[_Distinct] = Distinct(known, known_twins, keeps_removed=keeps_removed)
         for source, row, conversation in self._iterate_conversations():
-            prompt_id = make_prompt_id(conversation.messages)
+            prompt_id = _identify(conversation)
             read = (prompt_id, source, row, conversation)
-            if distinct.take(read, bytes.fromhex(prompt_id), self._twin_key(conversation.messages, prompt_id)):
+            key = self._twin_key(conversation.messages, conversation.tools, prompt_id)
+            if distinct.take(read, bytes.fromhex(prompt_id), key):
                 yield read
             self.stats.duplicates, self.stats.twins = distinct.duplicates, distinct.twins
         for read in distinct.take_held():
             yield read
         self.stats.duplicates, self.stats.twins = distinct.duplicates, distinct.twins
 
-    def conversations(self) -> Iterator[tuple[Row, Messages]]:
+    def conversations(self) -> Iterator[tuple[Row, Conversation]]:
         """Yield every row that holds a prompt, with its conversation: duplicates too."""
         self.stats, self.bad_rows = PromptStats(), []
         for _, row, conversation in self._iterate_conversations():
-            yield row, conversation.messages
+            yield row, conversation
+
+    def rows_as_prompts(self) -> Iterator[PromptRow]:
+        """Yield every row that holds a prompt, as a prompt: duplicates and what `prompts.exclude` names too."""
+        for source, row, conversation in self._iterate_conversations():
+            yield _identify(conversation), conversation, source, row.index
 
     def user_texts(self) -> Iterator[str]:
         """Yield what is said in the prompts, whatever their form: every user turn, and the turns together."""
@@ -209,7 +241,12 @@ class PromptSource:
                     f"{source}: conversations end with an answer, which is cut off (it stays in the metadata as "
                     "last_turn); prompts.reference=last_turn shows it to the judge as the reference answer"
                 )
-            yield source, row, conversation
+            if columns.turns is PromptTurns.each:
+                for number, one in enumerate(ask_each_turn(conversation, last_turn=columns.last_turn)):
+                    self.stats.turns += number > 0
+                    yield source, row, one
+            else:
+                yield source, row, conversation
 
     def _iterate_rows(self) -> Iterator[tuple[str, Row, Columns]]:
         """Yield the rows that can be read, with the columns to look at; the others are counted."""
@@ -273,6 +310,10 @@ class PromptSource:
             )
 
 
+def _identify(conversation: Conversation) -> str:
+    return make_prompt_id(conversation.messages, conversation.tools)
+
+
 def _show_values(row: Row) -> str:
     try:
         return clip(canonical_json(dict(row.values)))
@@ -286,13 +327,15 @@ def _append(rows: list[BadRow], row: BadRow) -> None:
 
 
 def make_table(batch: Sequence[PromptRow]) -> pa.Table:
-    """Return prompts as a table of PROMPTS_SCHEMA, in their order."""
+    """Return prompts as a table of PROMPTS_SCHEMA, in their order, with those of TOOLS_FIELDS that they need."""
+    conversations = [conversation for _, conversation, _, _ in batch]
     columns: dict[str, list[Any]] = {
         "prompt_id": [prompt_id for prompt_id, _, _, _ in batch],
-        "messages": [conversation.messages for _, conversation, _, _ in batch],
+        "messages": [conversation.messages for conversation in conversations],
         "source": [source for _, _, source, _ in batch],
         "source_row": [row for _, _, _, row in batch],
         "reference": [conversation.reference for _, conversation, _, _ in batch],
         "metadata": [conversation.metadata for _, conversation, _, _ in batch],
     }
-    return pa.Table.from_pydict(columns, schema=PROMPTS_SCHEMA)
+    columns |= dump_calls([one.messages for one in conversations], [one.tools for one in conversations])
+    return pa.Table.from_pydict(columns, schema=extend_schema(PROMPTS_SCHEMA, list(columns)))

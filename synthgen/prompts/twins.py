@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Container, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
-from synthgen.records import Message, Messages, make_prompt_id
+from synthgen.records import Message, Messages, Tool, make_prompt_id
 
 # Default_Ignorable_Code_Point of Unicode 16 (DerivedCoreProperties.txt), without the tags that tell flags apart.
 _INVISIBLE = re.compile(
@@ -19,20 +19,29 @@ _INVISIBLE = re.compile(
 Item = TypeVar("Item")
 
 
-def make_twin_id(messages: Messages, prompt_id: str) -> str:
+def make_twin_id(messages: Messages, prompt_id: str, tools: Sequence[Tool] = ()) -> str:
     """Return an id that twins share: `make_prompt_id` of the conversation in normal form.
 
     `prompt_id`: of the conversation as it is.
 
     The normal form has no invisible characters, is in NFC (Unicode Standard Annex 15; NFKC would take x² for x2), and
-    has one space where there is white space between words.
+    has one space where there is white space between words. The ids of calls are none of it: they are drawn at random.
     """
-    normal = [normalise(turn["content"]) for turn in messages]
-    if normal == [turn["content"] for turn in messages]:
-        return prompt_id
-    return make_prompt_id(
-        [Message(role=turn["role"], content=text) for text, turn in zip(normal, messages, strict=True)]
-    )
+    normal = [_normalise_turn(turn) for turn in messages]
+    return prompt_id if normal == list(messages) else make_prompt_id(normal, tools)
+
+
+def _normalise_turn(turn: Message) -> Message:
+    normal = Message(role=turn["role"], content=normalise(turn["content"]))
+    if calls := turn.get("tool_calls"):
+        normal["tool_calls"] = [_without_id(call) for call in calls]
+    if name := turn.get("name"):
+        normal["name"] = name
+    return normal
+
+
+def _without_id(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {key: value for key, value in call.items() if key != "id"}
 
 
 def normalise(text: str) -> str:

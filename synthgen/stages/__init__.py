@@ -3,5 +3,5 @@
 Knows nothing of Ray and of files. `base.LLMStage` says what a stage is.
 """
 
-PUBLIC = ("base", "generate", "given", "judge", "scorers", "task")
+PUBLIC = ("base", "generate", "given", "history", "judge", "scorers", "task")
 IMPORTS = ("config", "prompts", "tasks", "judge", "verifiers", "pairs", "trust")

@@ -9,8 +9,19 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from synthgen.config import ModelConfig
+from synthgen.config.public_names import name_public
 from synthgen.config.stage_names import Kind
-from synthgen.records import PROMPT_PARTS, Completion, Outcome, Request, Tables
+from synthgen.records import (
+    GENERATIONS_SCHEMA,
+    JUDGEMENTS_SCHEMA,
+    PROMPT_PARTS,
+    SCORER_SCHEMA,
+    Completion,
+    Outcome,
+    Request,
+    RequestFailure,
+    Tables,
+)
 
 
 class LLMStage(Protocol):
@@ -32,8 +43,9 @@ class LLMStage(Protocol):
     schema: pa.Schema
 
     # Not members, so that a stage of one's own need not have them:
-    # `prompt_parts: tuple[str, ...]`, see `prompt_parts`; `kind: Kind`, see `tables_by_kind`;
-    # `measure(units, upstream) -> Mapping[str, Any]`, see `measure_stage`.
+    # `prompt_parts: tuple[str, ...]`, see `prompt_parts`; `kind: Kind | None`, see `find_kind`;
+    # `measure(units, upstream) -> Mapping[str, Any]`, see `measure_stage`; `max_tokens: int`, most of one completion,
+    # for `plan`; `version: str` of one in the user's own file, see synthgen.config.own_source.
 
     @property
     def model(self) -> ModelConfig: ...
@@ -74,10 +86,23 @@ def tables_by_kind(stages: Iterable[LLMStage]) -> dict[Kind, tuple[str, ...]]:
     """
     found: dict[Kind, tuple[str, ...]] = {}
     for stage in stages:
-        kind: Kind | None = getattr(stage, "kind", None)
+        kind = find_kind(stage)
         if kind is not None:
             found[kind] = (*found.get(kind, ()), stage.name)
     return found
+
+
+def find_kind(stage: LLMStage) -> Kind | None:
+    """Return what a stage's table holds: its `kind`, else what its schema says. `kind = None` keeps a table of one of
+    these schemas, such as drafts, to its own pipeline."""
+    kinds: dict[Kind, pa.Schema] = {
+        "generations": GENERATIONS_SCHEMA,
+        "judgements": JUDGEMENTS_SCHEMA,
+        "scores": SCORER_SCHEMA,
+    }
+    by_schema = next((kind for kind, schema in kinds.items() if stage.schema.equals(schema)), None)
+    kind: Kind | None = getattr(stage, "kind", by_schema)
+    return kind
 
 
 def measure_stage(
@@ -96,9 +121,18 @@ def measure_stage(
     return None if measure is None else measure(units, upstream)
 
 
+def divide_request(stage: LLMStage, request: Request, outcome: Outcome) -> list[Request]:
+    """Return the smaller requests that take the place of one that failed as a whole, none where nothing does.
+
+    A stage's `divide(request, failure)` says; `collect` then gets these instead, where the request stood.
+    """
+    divide: Callable[[Request, RequestFailure], list[Request]] | None = getattr(stage, "divide", None)
+    return [] if divide is None or not isinstance(outcome, RequestFailure) else divide(request, outcome)
+
+
 def name_model(stage: LLMStage) -> str:
-    """Return who makes a stage's table, for people: its model's id, or what completions that exist already say."""
-    name: str = getattr(stage, "model_name", stage.model.id)
+    """Return who makes a stage's table, for people: its model's public name, or what completions that exist say."""
+    name: str = getattr(stage, "model_name", None) or name_public(stage.model)
     return name
 
 

@@ -6,24 +6,26 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import groupby
 from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config import JUDGE_THINKING_BUDGET, JudgeConfig, JudgeLayout, JudgeMode, ModelConfig
+from synthgen.config import JudgeConfig, JudgeFraming, JudgeLayout, JudgeMode, ModelConfig
+from synthgen.config.own_files import split_own
+from synthgen.config.own_source import fingerprint_named
 from synthgen.config.stage_names import JUDGE, Kind, name_generations
 from synthgen.errors import ConfigError
 from synthgen.judge.aspects import resolve_aspect
+from synthgen.judge.calls import show_answer
 from synthgen.judge.canary import describe_canary, fingerprint_canaries
 from synthgen.judge.complaint import complain
 from synthgen.judge.expected import score_row
-from synthgen.judge.format import JudgeFormat
 from synthgen.judge.formats import DEFAULT_FORMAT, find_format
-from synthgen.judge.order import apply_order
-from synthgen.judge.render import neutralise, render_instruction
+from synthgen.judge.frame import FRAME_VERSION
 from synthgen.judge.rows import make_row
-from synthgen.judge.tasks import JudgeTask, plan_tasks
+from synthgen.judge.tasks import JudgeTask, plan_tasks, take_part
 from synthgen.pairs import estimate_first, take_first
 from synthgen.records import (
     JUDGEMENTS_SCHEMA,
@@ -31,24 +33,24 @@ from synthgen.records import (
     Completion,
     Message,
     Outcome,
-    OutputFormat,
     Request,
-    Sampling,
+    RequestFailure,
     Tables,
     concat_units,
     extend_schema,
+    list_calls,
+    list_conversations,
+    list_tools,
     make_seed,
     stable_hex,
 )
 from synthgen.stages.base import LLMStage, name_model
 from synthgen.stages.generate import fit_seed
+from synthgen.stages.judge_requests import JUDGE_PRIORITY, Asking
 
 logger = logging.getLogger(__name__)
 
-JUDGE_PRIORITY = 0
 MAX_LISTWISE = 16
-UNENFORCED_MAX_TOKENS = 1024
-"""Least token budget of a judge that may write what it likes around the format."""
 
 
 class JudgeStage:
@@ -78,6 +80,14 @@ class JudgeStage:
         self.format = find_format(config.format)
         if config.mode is JudgeMode.listwise and not 2 <= config.max_listwise <= MAX_LISTWISE:
             raise ConfigError(f"judge.max_listwise={config.max_listwise} must be from 2 to {MAX_LISTWISE}")
+        frames = hasattr(self.format, "ask_framed")
+        if config.framing is JudgeFraming.boundary and not frames:
+            raise ConfigError(
+                f"judge.framing=boundary: judge.format={config.format} has no ask_framed; leave judge.framing=null"
+            )
+        self.framing = JudgeFraming.boundary if frames else JudgeFraming.brackets
+        if config.framing is not None:
+            self.framing = config.framing
         if config.mode is JudgeMode.pointwise and config.orders > 1 and config.temperature == 0:
             logger.warning(
                 "judge.orders=%d repeats the same request: judge.mode=pointwise has no order; "
@@ -89,6 +99,10 @@ class JudgeStage:
     def model(self) -> ModelConfig:
         """The judge's model."""
         return self.config.model
+
+    @property
+    def _asking(self) -> Asking:
+        return Asking(self.config, self.run_seed, self.aspects, self.format, self.framing)
 
     @property
     def sequences_per_prompt(self) -> int:
@@ -115,32 +129,32 @@ class JudgeStage:
             "generators": list(self.generators),
             "seed": self.run_seed,
         }
-        if config.layout is not JudgeLayout.rubric_first:  # so that judgements from before there was a choice count
+        # What was left out before there was a choice is left out now, so that judgements from then count.
+        if config.layout is not JudgeLayout.rubric_first:
             fields["layout"] = config.layout.value
+        if self.framing is not JudgeFraming.brackets:
+            fields["framing"] = f"{self.framing.value}-{FRAME_VERSION}"
         if config.thinking_budget is not None:
             fields["thinking_budget"] = config.thinking_budget
         if config.format != DEFAULT_FORMAT:
-            fields["answers"] = config.format
+            own = split_own(config.format)
+            fields["answers"] = own[1] if own else config.format
+            if own:
+                fields["answers_code"] = fingerprint_named(config.format, self.format)
         return fields
 
     def prepare(self, tables: Tables) -> list[Request]:
         """Return a request per task of the unit; requests that share a prefix stand next to each other."""
         prompts = tables["prompts"]
-        conversations = cast(list[list[Message]], prompts["messages"].to_pylist())
+        conversations, tools = list_conversations(prompts), list_tools(prompts)
         references = cast(list[str | None], prompts["reference"].to_pylist())
         requests: list[Request] = []
-        row, instruction = -1, ""
-        safe: dict[str, str] = {}
-        for task in self._plan(tables):
-            if task.row != row:
-                row = task.row
-                instruction = render_instruction(conversations[row], references[row])
-                safe = {}
-            for text in task.texts:
-                if text not in safe:
-                    safe[text] = neutralise(text)
-            if task.texts:
-                requests.append(self._make_request(task, instruction, [safe[text] for text in task.texts]))
+        for row, group in groupby(self._plan(tables), key=lambda task: task.row):
+            tasks = [task for task in group if task.texts]
+            if not tasks:
+                continue
+            question = self._asking.make_question(conversations[row], references[row], tasks, tools[row])
+            requests += [self._asking.make_request(task, question) for task in tasks]
         return requests
 
     def follow_up(self, request: Request, completions: Sequence[Completion]) -> Request | None:
@@ -157,46 +171,72 @@ class JudgeStage:
         return replace(
             request,
             messages=[*request.messages[:2], *turns],  # the question, and the last answer only
-            sampling=self._widen(request.sampling, completions[0]),
+            sampling=self._asking.widen(request.sampling, completions[0]),
             seed=fit_seed(make_seed(self.run_seed, "judge", request.request_id, request.attempt), self.model, 1),
             attempt=request.attempt + 1,
             prompt_token_ids=None,
         )
 
+    def divide(self, request: Request, failure: RequestFailure) -> list[Request]:
+        """Return the requests that ask for the same in two parts where it was too long for the judge, else none.
+
+        Each shows half of the places, in the same order. A text that is too long alone stays without a rating, and so
+        does a planted test, which is nothing without what it is compared with.
+        """
+        return self._asking.divide(request, failure)
+
     def collect(self, tables: Tables, requests: Sequence[Request], outcomes: Sequence[Outcome]) -> pa.Table:
-        """Return JUDGEMENTS_SCHEMA rows in the order of the tasks.
+        """Return JUDGEMENTS_SCHEMA rows in the order of the tasks; a task that was divided gives a row per part.
 
         A prompt without any completion to show gives rows with the error `no_completions`; a request that failed, or a
         text that holds no rating at all, gives a row with its reason.
         """
-        answers = zip(requests, outcomes, strict=True)
+        answers = iter(list(zip(requests, outcomes, strict=True)))
         pointwise = self.config.mode is JudgeMode.pointwise
         rows: list[dict[str, Any]] = []
         scores: dict[str, float] = {}
         key: tuple[str, str] = ("", "")
+        groups: Counter[tuple[str, str, int]] = Counter()
         for task in self._plan(tables):
             if key != (task.prompt_id, task.aspect.name):
                 key, scores = (task.prompt_id, task.aspect.name), {}
-            request, outcome = next(answers) if task.texts else (None, None)
-            row = make_row(self.format, task, request, outcome)
-            row["mode"] = self.config.mode.value
-            row["judge_model"] = self.model.id
-            if task.canary is not None:
-                row["canary"] = task.canary.kind
-                row["canary_detail"] = describe_canary(
-                    task.canary, task.original_id, task.aspect, scores if pointwise else {}
-                )
-            elif task.repetition == 0:
-                scores |= score_row(row)
-            rows.append(row)
+            for row in self._read_rows(task, answers):
+                row["group"] = groups[*key, task.repetition]
+                groups[*key, task.repetition] += 1
+                row["mode"] = self.config.mode.value
+                row["judge_model"] = self.model.id
+                if task.canary is not None:
+                    row["canary"] = task.canary.kind
+                    row["canary_detail"] = describe_canary(
+                        task.canary, task.original_id, task.aspect, scores if pointwise else {}
+                    )
+                elif task.repetition == 0:
+                    scores |= score_row(row)
+                rows.append(row)
         columns = {name for row in rows for name in row}
         return pa.Table.from_pylist(rows, schema=extend_schema(self.schema, sorted(columns)))
+
+    def _read_rows(self, task: JudgeTask, answers: Iterator[tuple[Request, Outcome]]) -> Iterator[dict[str, Any]]:
+        """Yield the row of a task, or those of its parts where it was too long for the judge."""
+        if not task.texts:
+            yield make_row(self.format, task, None, None)
+            return
+        covered = 0
+        while covered < len(task.texts):
+            request, outcome = next(answers)
+            if request.tags.get("part_of") != task.request_id:
+                yield make_row(self.format, task, request, outcome)
+                return
+            low, high = int(request.tags["first"]), int(request.tags["end"])
+            yield make_row(self.format, take_part(task, low, high), request, outcome) | {"split_from": len(task.texts)}
+            covered = high
 
     def measure(self, units: Iterable[Tables], upstream: Mapping[str, LLMStage]) -> Mapping[str, Any]:
         """Return how far the judgements can be trusted (docs/trust.md), and the histogram of their ratings."""
         from synthgen.trust import measure_trust
 
         ratings: Counter[int] = Counter()
+        split: Counter[str] = Counter()
 
         def shorten() -> Iterator[Tables]:
             for tables in units:  # the first of them are kept in memory together: without their texts
@@ -212,6 +252,9 @@ class JudgeStage:
                 judged = tables[self.name]
                 real = judged.filter(pc.is_null(judged["canary"]))
                 ratings.update(r for r in pc.list_flatten(real["ratings"]).to_pylist() if r is not None)
+                if "split_from" in real.column_names:
+                    parts = real.filter(pc.is_valid(real["split_from"]))
+                    split.update(requests=parts.num_rows, prompts=len(parts["prompt_id"].unique()))
                 yield concat_units([tables[name] for name in self.inputs[1:]]), judged
 
         answering = zip(self.generators, self.inputs[1:], strict=True)
@@ -219,67 +262,32 @@ class JudgeStage:
             read(),
             use_expected=self.config.expected,
             seed=self.run_seed,
-            judge_model=self.model.id,
+            judge_model=name_model(self),
             generator_models={generator: name_model(upstream[name]) for generator, name in answering},
             scale=float(self.aspects[0].max_rating - self.aspects[0].min_rating),
             estimates=estimates,
+            split=split,
         )
         return {"trust": trust, "histograms": {"ratings": {str(rating): ratings[rating] for rating in sorted(ratings)}}}
 
     def _plan(self, tables: Tables) -> list[JudgeTask]:
         prompt_ids = cast(list[str], tables["prompts"]["prompt_id"].to_pylist())
+        with_tools = {one for one, tools in zip(prompt_ids, list_tools(tables["prompts"]), strict=True) if tools}
         completions: dict[str, dict[str, str]] = {}
+        cut: set[tuple[str, str]] = set()
         for name in self.inputs[1:]:
             table = tables[name]
             names = ("prompt_id", "completion_id", "text", "error", "finish_reason")
             columns = [table[column].to_pylist() for column in names]
-            for prompt_id, completion_id, text, error, finish in zip(*columns, strict=True):
+            for prompt_id, completion_id, text, error, finish, calls in zip(*columns, list_calls(table), strict=True):
                 whole = finish is None or finish in WHOLE_FINISH_REASONS
                 if error is None and text is not None and whole:  # an empty text is an answer too, and is rated
-                    completions.setdefault(prompt_id, {})[completion_id] = text
+                    shown = show_answer(text, calls) if prompt_id in with_tools else text
+                    completions.setdefault(prompt_id, {})[completion_id] = shown
+                    if finish == "length":
+                        cut.add((prompt_id, completion_id))
         source_rows = cast(list[int], tables["prompts"]["source_row"].to_pylist())
-        return list(plan_tasks(prompt_ids, completions, self.aspects, self.config, self.run_seed, source_rows))
-
-    def _make_request(self, task: JudgeTask, instruction: str, texts: Sequence[str]) -> Request:
-        config = self.config
-        form = self.format.make_form(task.aspect, len(texts), config.rationale)
-        return Request(
-            request_id=task.request_id,
-            tags={"aspect": task.aspect.name},
-            messages=self.format.ask(
-                task.aspect, instruction, apply_order(texts, task.order), form.note, config.layout
-            ),
-            sampling=Sampling(
-                temperature=config.temperature, max_tokens=self._budget(form), thinking_budget=self._thinking_budget()
-            ),
-            seed=fit_seed(make_seed(self.run_seed, "judge", task.request_id), self.model, 1),
-            output_format=OutputFormat(
-                kind="regex",
-                spec=form.regex if config.constrained else "",
-                choices=task.aspect.choices,
-                template=form.template,
-                slot_texts=tuple(apply_order(task.texts, task.order)),
-            ),
-            priority=self.priority,
-        )
-
-    def _widen(self, sampling: Sampling, completion: Completion) -> Sampling:
-        """Give an answer that was cut off twice the tokens, which `judge.max_retries` bounds."""
-        if completion.finish_reason != "length":
-            return sampling
-        return replace(sampling, max_tokens=2 * sampling.max_tokens)
-
-    def _thinking_budget(self) -> int | None:
-        """Return the budget of thoughts; a service that has its own is not told one that nobody has set."""
-        if self.config.thinking_budget is None and not self.model.served_by.is_service:
-            return JUDGE_THINKING_BUDGET
-        return self.config.thinking_budget
-
-    def _budget(self, form: JudgeFormat) -> int:
-        if self.config.max_tokens is not None:
-            return self.config.max_tokens
-        enforced = self.config.constrained and not self.model.served_by.is_service
-        return form.max_tokens if enforced else max(form.max_tokens, UNENFORCED_MAX_TOKENS)
+        return list(plan_tasks(prompt_ids, completions, self.aspects, self.config, self.run_seed, source_rows, cut))
 
 
 def _drop_texts(table: pa.Table) -> pa.Table:

@@ -15,12 +15,17 @@ import pyarrow as pa
 
 from synthgen.config import Config
 from synthgen.config.registry import Registry
-from synthgen.config.scorers import RECORDED, VERIFIER
+from synthgen.config.scorers import CLASSIFIER, GUARD, RECORDED, VERIFIER
 from synthgen.stages.base import LLMStage
 
 SCORERS = Registry(
     "synthgen.scorers",
-    {VERIFIER: "synthgen.stages.verify:VerifyStage", RECORDED: "synthgen.stages.given:RecordedStage"},
+    {
+        VERIFIER: "synthgen.stages.verify:VerifyStage",
+        RECORDED: "synthgen.stages.given:RecordedStage",
+        CLASSIFIER: "synthgen.stages.classify:ClassifyStage",
+        GUARD: "synthgen.stages.guard:GuardStage",
+    },
 )
 
 

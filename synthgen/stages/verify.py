@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 
@@ -15,7 +14,6 @@ from synthgen.config.stage_names import Kind, name_generations, name_scores
 from synthgen.errors import ConfigError
 from synthgen.records import (
     SCORER_SCHEMA,
-    WHOLE_FINISH_REASONS,
     Completion,
     Messages,
     Outcome,
@@ -23,11 +21,11 @@ from synthgen.records import (
     RequestFailure,
     Sampling,
     Tables,
+    list_conversations,
+    list_tools,
 )
+from synthgen.stages.scored import NO_COMPLETION, SCORER_PRIORITY, Answer, read_completions
 from synthgen.verifiers.settings import make_check
-
-VERIFY_PRIORITY = 5
-NO_COMPLETION = "no_completion"
 
 
 class VerifyStage:
@@ -41,7 +39,7 @@ class VerifyStage:
     """
 
     kind: Kind = "scores"
-    priority = VERIFY_PRIORITY
+    priority = SCORER_PRIORITY
     schema = SCORER_SCHEMA
 
     def __init__(self, scorer: str, config: ScorerConfig, generators: Sequence[str], run_seed: int) -> None:
@@ -94,16 +92,26 @@ class VerifyStage:
     def prepare(self, tables: Tables) -> list[Request]:
         """Return a request per completion that has a text, prompt by prompt."""
         check = self.check.dump()
+        prompts = tables["prompts"]
+        tools = dict(zip(prompts["prompt_id"].to_pylist(), list_tools(prompts), strict=True))
         requests = []
         for prompt_id, messages, reference, metadata, rows in self._read(tables):
-            for completion_id, text in rows:
+            for completion_id, text, calls in rows:
                 if text is None:
                     continue
                 tags = {"check": check, "timeout_s": str(self.config.timeout_s), "completion": text}
+                tags |= {"tool_calls": calls} if calls else {}
                 tags |= {"reference": reference} if reference is not None else {}
                 tags |= {"metadata": metadata} if self.check.kind.reads_metadata else {}
                 requests.append(
-                    Request(f"{prompt_id}/{completion_id}", messages, Sampling(), tags=tags, priority=self.priority)
+                    Request(
+                        f"{prompt_id}/{completion_id}",
+                        messages,
+                        Sampling(),
+                        tags=tags,
+                        priority=self.priority,
+                        tools=tools[prompt_id],
+                    )
                 )
         return requests
 
@@ -116,7 +124,7 @@ class VerifyStage:
         answers = iter(outcomes)
         rows: list[dict[str, Any]] = []
         for prompt_id, _, _, _, completions in self._read(tables):
-            for completion_id, text in completions:
+            for completion_id, text, _ in completions:
                 row: dict[str, Any] = {"prompt_id": prompt_id, "completion_id": completion_id, "scorer": self.scorer}
                 row |= {"reason": NO_COMPLETION} if text is None else self._read_outcome(next(answers))
                 rows.append(row)
@@ -134,22 +142,17 @@ class VerifyStage:
             return {"reason": "no_verdict"}
         return {"value": answer["value"], "reason": answer["reason"], "detail": answer["detail"] or None}
 
-    def _read(self, tables: Tables) -> Iterator[tuple[str, Messages, str | None, str, list[tuple[str, str | None]]]]:
-        """Yield (prompt_id, messages, reference, metadata, [(completion_id, text or None)]) in the unit's order."""
-        completions: defaultdict[str, list[tuple[str, str | None]]] = defaultdict(list)
-        for name in self.inputs[1:]:
-            names = ("prompt_id", "completion_id", "text", "error", "finish_reason")
-            columns = [tables[name][column].to_pylist() for column in names]
-            for prompt_id, completion_id, text, error, finish in zip(*columns, strict=True):
-                whole = error is None and (finish is None or finish in WHOLE_FINISH_REASONS)
-                completions[prompt_id].append((completion_id, text if whole else None))
+    def _read(self, tables: Tables) -> Iterator[tuple[str, Messages, str | None, str, list[Answer]]]:
+        """Yield (prompt_id, messages, reference, metadata, answers) in the unit's order."""
+        completions = read_completions(tables, self.inputs[1:])
         for prompt_id, messages, reference, metadata in self._read_prompts(tables["prompts"]):
-            yield prompt_id, messages, reference, metadata, completions[prompt_id]
+            yield prompt_id, messages, reference, metadata, completions.get(prompt_id, [])
 
     def _read_prompts(self, prompts: pa.Table) -> Iterator[tuple[str, Messages, str | None, str]]:
-        names = ("prompt_id", "messages", "reference", "metadata")
-        for prompt_id, messages, reference, metadata in zip(*(prompts[n].to_pylist() for n in names), strict=True):
+        names = ("prompt_id", "reference", "metadata")
+        columns = [prompts[name].to_pylist() for name in names]
+        for prompt_id, reference, metadata, messages in zip(*columns, list_conversations(prompts), strict=True):
             if self.config.reference is not None:
                 value = json.loads(metadata).get(self.config.reference)
                 reference = value if isinstance(value, str) or value is None else json.dumps(value)
-            yield prompt_id, cast(Messages, messages), reference, metadata
+            yield prompt_id, messages, reference, metadata
