@@ -4,14 +4,19 @@
 #   sbatch jobs/slurm.sh experiment=llama31_ultrafeedback cluster=auto run.dir=/shared/runs/first
 #   sbatch --nodes=4 --time=12:00:00 jobs/slurm.sh …       options before the script win over those below
 #
-# Submit it from the checkout (on a file system that every node sees) after `make setup KIND=gpu` there. A job that ran
-# out of time, was preempted or cancelled: submit it again, it goes on from what was committed.
+# Submit it from the checkout (on a file system that every node sees) after `make setup KIND=gpu` there. Ninety seconds
+# before its time is up the run commits what is in flight and the job queues itself again, until the run is complete
+# (SYNTHGEN_REQUEUE=no leaves that out). A job that was cancelled: submit it again, it goes on from what was committed.
+#
+#   SYNTHGEN_HEAD_IP=10.0.0.1    the first node's address for the others, where the script cannot find it out
 #SBATCH --job-name=synthgen
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=8
 #SBATCH --exclusive
+#SBATCH --mem=0
 #SBATCH --time=24:00:00
+#SBATCH --signal=B:TERM@90
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=synthgen-%j.log
@@ -27,8 +32,30 @@ synthgen config "$@" >/dev/null # a misspelt key ends the job here, before Ray s
 
 mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST") # no pipe into head: it may close too early
 head=${hosts[0]}
-head_ip=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
-address=$head_ip:$((20000 + SLURM_JOB_ID % 10000))
+# Of its addresses the one that its name stands for on another node (on the node itself Debian's /etc/hosts says
+# 127.0.1.1), else the first of IPv4. Never loopback or link-local ones, which no other node reaches.
+head_ip=${SYNTHGEN_HEAD_IP:-}
+if [[ -z $head_ip ]]; then
+  own=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" hostname --all-ip-addresses || true)
+  named=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="${hosts[-1]}" getent ahosts "$head" | awk '{print $1}' || true)
+  head_ip=$(awk -v named="$named" '
+    { for (i = 1; i <= NF; i++) if ($i !~ /^(127\.|169\.254\.|::1$|fe80:)/) own[++count] = $i }
+    END {
+      split(named, names)
+      for (i = 1; i in names; i++) wanted[names[i]]
+      for (i = 1; i <= count; i++) if (own[i] in wanted) { print own[i]; exit }
+      for (i = 1; i <= count; i++) if (own[i] !~ /:/) { print own[i]; exit }
+      if (count) print own[1]
+    }' <<<"$own")
+fi
+[[ -n $head_ip || $SLURM_JOB_NUM_NODES != 1 ]] || head_ip=127.0.0.1
+if [[ -z $head_ip ]]; then
+  echo "slurm: $head has no address that other nodes reach; give it one: SYNTHGEN_HEAD_IP=10.0.0.1 sbatch …" >&2
+  exit 2
+fi
+port=$((20000 + SLURM_JOB_ID % 10000))
+address=$head_ip:$port
+[[ $head_ip != *:* ]] || address=[$head_ip]:$port
 
 # Ray without a token runs code for whoever reaches the port. One token per job, readable by its owner alone.
 mkdir -p runs
@@ -39,12 +66,12 @@ export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$state/token RAY_USAGE_STATS_ENAB
 # shellcheck disable=SC2016 # expanded on the nodes
 start_node='
   if [[ $SLURM_NODEID == 0 ]]; then
-    exec ray start --head --node-ip-address="${ADDRESS%:*}" --port="${ADDRESS##*:}" --block
+    exec ray start --head --node-ip-address="$HEAD_IP" --port="${ADDRESS##*:}" --block
   fi
   until ray health-check --address "$ADDRESS" >/dev/null 2>&1; do sleep 2; done
   exec ray start --address="$ADDRESS" --block'
-ADDRESS=$address srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
-  bash -c "$start_node" >"$state/ray.log" 2>&1 &
+HEAD_IP=$head_ip ADDRESS=$address srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \
+  --ntasks-per-node=1 bash -c "$start_node" >"$state/ray.log" 2>&1 &
 ray=$!
 trap 'kill "$ray" 2>/dev/null || true; wait "$ray" 2>/dev/null || true; rm -rf "$state"' EXIT
 
@@ -74,5 +101,13 @@ wait "$driver" || status=$?
 if [[ -n $stopped ]]; then # the trap ended that wait, not the driver
   status=0
   wait "$driver" || status=$?
+fi
+# Stopped shortly before the time limit, and not by a person: back into the queue. `squeue` says what is left of it.
+if [[ -n $stopped && $status == 143 && ${SYNTHGEN_REQUEUE:-yes} != no ]]; then
+  left=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%L 2>/dev/null | tr -d ' ' || true)
+  if [[ $left =~ ^(0?[0-2]:)?[0-9][0-9]?$ ]]; then # under three minutes, as [minutes:]seconds
+    echo "slurm: out of time; job $SLURM_JOB_ID is queued again and goes on from what was committed" >&2
+    scontrol requeue "$SLURM_JOB_ID" || echo "slurm: it could not be queued again; submit it again" >&2
+  fi
 fi
 exit "$status"
