@@ -1,4 +1,4 @@
 """Training on a finished data set with TRL."""
 
-PUBLIC: tuple[str, ...] = ()
-IMPORTS = ("config", "models", "ledger", "export")
+PUBLIC = ("child", "parent", "progress", "train")
+IMPORTS = ("config", "models", "ledger", "export", "observe")

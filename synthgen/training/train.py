@@ -1,4 +1,4 @@
-"""Training on a run's data set with TRL: what `jobs/train_dpo.py` and `jobs/train_kto.py` run.
+"""Training on a run's data set with TRL: what `jobs/train_dpo.py`, `train_kto.py` and `train_sft.py` run.
 
 In: a run directory, a data set directory or a Hub id, and a model. Out: the trained model (or LoRA adapter) with its
 tokenizer, metrics and configuration in `output_dir`.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import logging
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,17 +18,23 @@ from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import MISSING, OmegaConf
 
-from synthgen.config.resources import project_path
+from synthgen.config.compose import compose_job
 from synthgen.errors import ConfigError, MissingExtraError, SynthgenError
 from synthgen.export.manifest import Manifest, check_files, hash_files, read_manifest
 from synthgen.ledger.storage import LocalStorage
+from synthgen.training.checkpoints import find_checkpoint
+from synthgen.training.progress import make_callback
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
 logger = logging.getLogger(__name__)
 
-METHODS = {"dpo": ("DPOConfig", "DPOTrainer"), "kto": ("KTOConfig", "KTOTrainer")}
+METHODS = {
+    "dpo": ("DPOConfig", "DPOTrainer"),
+    "kto": ("KTOConfig", "KTOTrainer"),
+    "sft": ("SFTConfig", "SFTTrainer"),
+}
 """Names in TRL of each method's configuration and trainer."""
 
 
@@ -45,7 +51,7 @@ class LoraSettings:
 
 @dataclass
 class TrainConfig:
-    """What a training job reads (`conf/train/dpo.yaml`, `conf/train/kto.yaml`)."""
+    """What a training job reads (`conf/train/<method>.yaml`)."""
 
     data: str = MISSING  # run directory, data set directory, or Hub data set id
     data_config: str = "default"  # config of the data set
@@ -57,7 +63,7 @@ class TrainConfig:
     dtype: str = "float32"  # of the weights; bfloat16 halves their memory (enough for LoRA, too coarse for small steps)
     output_dir: str = MISSING
     lora: LoraSettings = field(default_factory=LoraSettings)
-    args: dict[str, Any] = field(default_factory=dict)  # any field of TRL's DPOConfig or KTOConfig
+    args: dict[str, Any] = field(default_factory=dict)  # any field of TRL's DPOConfig, KTOConfig or SFTConfig
 
 
 def main(method: str, argv: Sequence[str] | None = None) -> int:
@@ -76,19 +82,7 @@ def main(method: str, argv: Sequence[str] | None = None) -> int:
 
 def compose_train_config(method: str, overrides: Sequence[str]) -> TrainConfig:
     """Return `conf/train/<method>.yaml` with Hydra overrides. Raises ConfigError for what is misspelt or missing."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.config_store import ConfigStore
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    ConfigStore.instance().store(name="train_schema", node=TrainConfig)
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(config_dir=str(project_path("conf") / "train"), version_base="1.3"):
-            return cast(TrainConfig, OmegaConf.to_object(compose(config_name=method, overrides=list(overrides))))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(re.sub(r"\s+", " ", f"{error} {error.__cause__ or ''}").strip()) from error
+    return compose_job("train", method, TrainConfig, overrides)
 
 
 def train(method: str, config: TrainConfig) -> dict[str, float]:
@@ -104,22 +98,57 @@ def train(method: str, config: TrainConfig) -> dict[str, float]:
     args.model_init_kwargs = {"dtype": config.dtype, **(args.model_init_kwargs or {})}
     with PartialState().main_process_first():
         model = _prepare_model(config)
+        if method == "sft":
+            data = choose_best(data)
     trainer = getattr(trl, trainer_name)(
         model=model,
         args=args,
         train_dataset=data[config.train_split],
         eval_dataset=data.get(config.eval_split),
         peft_config=_make_lora(config.lora),
+        callbacks=[make_callback(config.output_dir, quiet=False)],
     )
-    metrics: dict[str, float] = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint).metrics
+    metrics: dict[str, float] = trainer.train(resume_from_checkpoint=_find_resume(args, config)).metrics
     if config.eval_split in data:
         metrics |= trainer.evaluate()
     trainer.save_model(config.output_dir)
     trainer.save_state()
     trainer.save_metrics("all", metrics)
     if trainer.is_world_process_zero():
+        _name_base(Path(config.output_dir), config.model)
         OmegaConf.save(OmegaConf.structured(config), Path(config.output_dir) / "train.yaml")
     return metrics
+
+
+def choose_best(data: DatasetDict) -> DatasetDict:
+    """Return the best completion of each prompt for SFT (best of n): of pairs the chosen side, once per prompt."""
+    if "chosen" not in next(iter(data.values())).column_names:
+        return data  # rows of `messages`, or of prompt and completion
+    best = data.filter(lambda index: index == 0, input_columns="pair_index") if _has(data, "pair_index") else data
+    return best.select_columns(["prompt", "chosen"]).rename_column("chosen", "completion")
+
+
+def _has(data: DatasetDict, column: str) -> bool:
+    return all(column in split.column_names for split in data.values())
+
+
+def _find_resume(args: Any, config: TrainConfig) -> str | None:
+    """Return the checkpoint to go on from: with `args.resume_from_checkpoint=true` the last whole one, None without."""
+    asked = args.resume_from_checkpoint
+    if asked is True or str(asked).lower() == "true":
+        found = find_checkpoint(config.output_dir)
+        return None if found is None else str(found)
+    return asked or None
+
+
+def _name_base(output_dir: Path, model: str) -> None:
+    """Let an adapter name the model that it was made for, where that was dequantized into this directory."""
+    path = output_dir / "adapter_config.json"
+    if path.is_file():
+        adapter = json.loads(path.read_text(encoding="utf-8"))
+        if str(adapter.get("base_model_name_or_path", "")).endswith("dequantized"):
+            adapter["base_model_name_or_path"] = model
+            path.write_text(json.dumps(adapter, indent=2) + "\n", encoding="utf-8")
 
 
 def load_data(config: TrainConfig) -> DatasetDict:
