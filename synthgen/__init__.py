@@ -1,7 +1,7 @@
 """Preference datasets from open models on your own GPUs.
 
-From Python: `synthgen.run`, `plan`, `compose`, `open_run` and `pair` (docs/python.md), imported when asked for;
-`__init__.pyi` has their types.
+From Python: `synthgen.run`, `plan`, `prove`, `compose`, `open_run` and `pair` (docs/python.md), imported when asked
+for; `__init__.pyi` has their types.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ __all__ = [
     "open_run",
     "pair",
     "plan",
+    "prove",
     "run",
 ]
 

@@ -6,7 +6,7 @@ import fnmatch
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from synthgen.config.saved import read_saved_config
 from synthgen.errors import ConfigError
 from synthgen.export.files import ROOT
 from synthgen.export.finished import open_dataset, open_report
-from synthgen.ledger.run_dir import PROMPTS, RunDir
+from synthgen.ledger.run_dir import RunDir
 from synthgen.pairs.estimates import NO_LIMIT
 from synthgen.pairs.flips import read_curve
 
@@ -135,18 +135,27 @@ class Run:
         import pyarrow.compute as pc
 
         from synthgen.api.pairing import pair_run
+        from synthgen.flow import read_prompts
+        from synthgen.records import concat_units
 
         splits = self._splits("generations")
         generations = pa.concat_tables([self.table("generations", split) for split in splits])
-        units = sorted(self._run_dir.committed(PROMPTS))
-        tables = [self._run_dir.read_unit(PROMPTS, unit) for unit in units]
-        prompts = pa.concat_tables(tables)
+        tables = list(read_prompts(self._run_dir, self.config))
+        prompts = concat_units(tables)
         prompts = prompts.filter(pc.is_in(prompts["prompt_id"], pc.unique(generations["prompt_id"])))
         if "prompts" in settings:
             raise ConfigError("pairs.prompts is not a configuration key; a run has its own")
-        merged = self._settle(asdict(self.config.pairs), settings)
+        own = asdict(self.config.pairs)
+        target, own["target"] = own["target"], None
+        merged = self._settle(own, settings)
         seed = self.config.run.seed if seed is None else seed
-        return pair_run(generations, merged, seed=seed, prompts=prompts, first_unit=tables[0])
+        found = pair_run(generations, merged, seed=seed, prompts=prompts, first_unit=tables[0])
+        if target is None or settings:
+            return found
+        there = pa.concat_tables([self.table("default", split) for split in self._splits("default")])
+        kept = set(zip(there["prompt_id"].to_pylist(), there["pair_index"].to_pylist(), strict=True))
+        rows = zip(found.pairs["prompt_id"].to_pylist(), found.pairs["pair_index"].to_pylist(), strict=True)
+        return replace(found, pairs=found.pairs.filter(pa.array([key in kept for key in rows], pa.bool_())))
 
     def _settle(self, own: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the run's settings of pairs with `settings` over them, numbers in the place of what is estimated."""

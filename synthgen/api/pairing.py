@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from synthgen.config import PairsConfig
@@ -42,10 +43,13 @@ def pair_run(
     first_unit: pa.Table | None = None,
 ) -> UnitPairs:
     """Return the same of a run; `first_unit`: its first unit's prompts, by which several scores get one scale."""
+    from synthgen.export.calls import put_in_turns
     from synthgen.pairs import pair_generations
 
     fit_prompts = None if first_unit is None else first_unit["prompt_id"]
-    return pair_generations(generations, _settings(settings), run_seed=seed, prompts=prompts, fit_prompts=fit_prompts)
+    found = pair_generations(generations, _settings(settings), run_seed=seed, prompts=prompts, fit_prompts=fit_prompts)
+    tables = {name: put_in_turns(getattr(found, name)) for name in ("pairs", "kto", "generations")}
+    return replace(found, **tables)
 
 
 def _settings(settings: dict[str, Any]) -> PairsConfig:

@@ -92,5 +92,22 @@ def run(
     return open_run(config.run.dir)
 
 
+def prove(settings: Settings | Config = (), *, config_dir: str | None = None, quiet: bool = False) -> dict[str, Any]:
+    """Prove whether a finished run's data makes a model better, and return what `proof.json` holds (docs/proof.md).
+
+    Args:
+        settings: `{"run": {"dir": "runs/a"}, "prove": {"steps": 40}}`, put over the command that made the run.
+        quiet: show no progress.
+
+    Raises:
+        ConfigError: it cannot work, or the run is not finished. RunFailedError: it broke. RunStoppedError: a signal
+            stopped it. The same call goes on from what was made.
+    """
+    from synthgen.proof import prove as prove_config
+    from synthgen.runtime.prepare import prepare_models
+
+    return prove_config(prepare_models(_config_of(settings, config_dir)), quiet=quiet)
+
+
 def _config_of(settings: Settings | Config, config_dir: str | None) -> Config:
     return settings if isinstance(settings, Config) else compose(settings, config_dir=config_dir)

@@ -5,4 +5,7 @@ from synthgen.cli.program import main, run_command
 __all__ = ["main", "run_command"]
 
 PUBLIC: tuple[str, ...] = ()
-IMPORTS = ("config", "planning", "ledger", "trust", "export", "publish", "judge_eval", "observe", "runtime", "doctor")
+IMPORTS = (
+    "config", "models", "planning", "engines", "ledger", "trust", "export", "publish", "judge_eval", "observe",
+    "runtime", "doctor", "proof",
+)  # fmt: skip

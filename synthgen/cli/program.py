@@ -11,6 +11,7 @@ from pathlib import Path
 
 from synthgen import __version__
 from synthgen.cli.commands import COMMANDS, find_command
+from synthgen.cli.shorthands import take_flag, take_option, write_out
 from synthgen.errors import ConfigError, RunStoppedError, SynthgenError, one_line
 
 HELP = """\
@@ -32,7 +33,7 @@ examples
   synthgen run experiment=demo
   synthgen run model@generators.main.model=llama-3.3-70b-w8a8 model@judge.model=llama-3.1-405b-fp8 \\
       prompts.path=prompts.jsonl run.dir=runs/first cluster=8xh100-80
-  synthgen plan experiment=llama31_ultrafeedback cluster=8xh100-80
+  synthgen plan experiment=best_of_five prompts.path=prompts.jsonl cluster=1xh100
 """
 
 
@@ -41,31 +42,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise SystemExit(run_command(list(sys.argv[1:] if argv is None else argv)))
 
 
-OF_A_RUN = ("status", "report", "publish")
-"""Commands about one run directory: it may be given without its key."""
-GOES_ON = ("run", "plan", "preview")
-"""Commands that go on with a run directory which is there; it may be given without its key, too."""
-
-
 def run_command(arguments: list[str]) -> int:
     """Run one command line and return its exit status."""
-    show_traceback = _take_flag(arguments, "--traceback") or bool(os.environ.get("SYNTHGEN_TRACEBACK"))
-    if not arguments or _take_flag(arguments, "-h", "--help") or arguments[0] == "help":
+    show_traceback = take_flag(arguments, "--traceback") or bool(os.environ.get("SYNTHGEN_TRACEBACK"))
+    if not arguments or take_flag(arguments, "-h", "--help") or arguments[0] == "help":
         print(HELP.format(commands="\n".join(f"  {name:<11} {line}" for name, line in COMMANDS.items())))
         return 0 if arguments or len(sys.argv) <= 1 or "-h" in sys.argv or "--help" in sys.argv else 2
-    if _take_flag(arguments, "--version"):
+    if take_flag(arguments, "--version"):
         print(f"synthgen {__version__}")
         return 0
     name, *rest = arguments
     try:
-        config_dir = _take_option(rest, "--config-dir")
-        multirun = _take_flag(rest, "-m", "--multirun")
+        given_dir = take_option(rest, "--config-dir")
+        multirun = take_flag(rest, "-m", "--multirun")
         command = find_command(name)
-        if rest and _is_run_dir(name, rest[0]):
-            rest[0] = f"run_dir={_quote(rest[0])}"
-        elif name in GOES_ON:  # typed with a key it may be a whole command; see `compose_started`
-            rest = [f"run.dir={one.partition('=')[2]}" if one.startswith("run_dir=") else one for one in rest]
-        _take_settings(rest)
+        rest = write_out(name, rest)
+        settings_dir = _take_settings(rest)
+        config_dir = given_dir or settings_dir
         _refuse_options(rest)
         if not multirun:
             return command(rest, config_dir)
@@ -100,31 +93,26 @@ def run_command(arguments: list[str]) -> int:
         return 1
 
 
-def _take_settings(arguments: list[str]) -> None:
-    """Put what a file of settings holds before the other arguments, in the place of `--config FILE` or `FILE.yaml`."""
-    path = _take_option(arguments, "--config")
+def _take_settings(arguments: list[str]) -> str | None:
+    """Put what a file of settings holds before the other arguments, in the place of `--config FILE` or `FILE.yaml`.
+
+    Returns:
+        its `config_dir`, which is no key of the configuration but what `--config-dir` gives.
+    """
+    path = take_option(arguments, "--config")
     if path is None and arguments and arguments[0].endswith((".yaml", ".yml")) and "=" not in arguments[0]:
         path = arguments.pop(0)
-    if path is not None:
-        from synthgen.config.compose import key_of
-        from synthgen.config.settings import read_settings
+    if path is None:
+        return None
+    from synthgen.config.compose import key_of
+    from synthgen.config.settings import read_settings
 
-        given = {key_of(argument) for argument in arguments}
-        arguments[:0] = [override for override in read_settings(Path(path)) if key_of(override) not in given]
-
-
-def _quote(path: str) -> str:
-    """Return a path as Hydra's grammar takes it, whatever it holds."""
-    if re.fullmatch(r"[\w./:@~+-]+", path):
-        return path
-    escaped = path.replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def _is_run_dir(command: str, argument: str) -> bool:
-    if "=" in argument or argument.startswith(("-", "~")):
-        return False
-    return command in OF_A_RUN or (command in GOES_ON and ("://" in argument or os.path.isdir(argument)))
+    given = {key_of(argument) for argument in arguments}
+    given |= {"run.dir"} if "run_dir" in given else set()
+    overrides, config_dir = read_settings(Path(path))
+    overrides = [re.sub(r"^run_dir=", "run.dir=", override) for override in overrides]  # one name for one thing
+    arguments[:0] = [override for override in overrides if key_of(override) not in given]
+    return config_dir
 
 
 def _fail(error: SynthgenError, show_traceback: bool) -> int:
@@ -141,27 +129,6 @@ def _fail(error: SynthgenError, show_traceback: bool) -> int:
 def _printable(error: BaseException) -> str:
     text = one_line(error, 2000)
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)[:2000]
-
-
-def _take_flag(arguments: list[str], *names: str) -> bool:
-    found = [argument for argument in arguments if argument in names]
-    for argument in found:
-        arguments.remove(argument)
-    return bool(found)
-
-
-def _take_option(arguments: list[str], name: str) -> str | None:
-    for index, argument in enumerate(arguments):
-        if argument.startswith(f"{name}="):
-            del arguments[index]
-            return argument.partition("=")[2]
-        if argument == name:
-            if index + 1 == len(arguments):
-                raise ConfigError(f"{name} needs a value")
-            value = arguments[index + 1]
-            del arguments[index : index + 2]
-            return value
-    return None
 
 
 def _refuse_options(arguments: Sequence[str]) -> None:

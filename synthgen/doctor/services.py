@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from synthgen.config import Config, ModelConfig
+from synthgen.config.scorers import list_scorer_models
 from synthgen.doctor.check import Check, models_used
 from synthgen.engines import make_engine
 from synthgen.errors import ConfigError, RequestError, SynthgenError
@@ -116,6 +117,8 @@ def _endpoints_used(config: Config) -> list[tuple[ModelConfig, Sampling]]:
     judge = config.judge
     if judge.enabled:
         used.append((judge.model, Sampling(temperature=judge.temperature, max_tokens=judge.max_tokens or JUDGE_TOKENS)))
+    scorers = [model for _, model in list_scorer_models(config.scorers).values()]
+    used += [(model, Sampling(temperature=0.0, max_tokens=64)) for model in scorers]
     wanted = {(model.endpoint.base_url, model.id) for model in models_used(config)}
     found: dict[tuple[str, str], tuple[ModelConfig, Sampling]] = {}
     for model, sampling in used:

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["make_engine"]
 
-PUBLIC = ("base", "preflight", "vllm_loading")
+PUBLIC = ("base", "preflight", "adapters", "vllm_args", "vllm_loading", "vllm_serve", "vllm_setup")
 IMPORTS = ("config", "models")
 
 
 def make_engine(model: ModelConfig) -> Engine:
     """Return the engine that serves `model`, not started yet: nothing is loaded and no process runs."""
-    module, _, name = model.served_by.engine.partition(":")
+    engine = model.served_by.engine
+    if not isinstance(engine, str):
+        return cast("Engine", engine(model))
+    module, _, name = engine.partition(":")
     return cast("Engine", getattr(import_module(module), name)(model))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from synthgen.config import ModelConfig
 from synthgen.engines.templates import find_in_cache
 from synthgen.errors import ConfigError
+from synthgen.models.locate import find_builtin
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `max_lora_rank`."""
@@ -17,10 +19,26 @@ UNSUPPORTED = ("use_dora", "lora_bias", "alora_invocation_tokens", "layer_replic
 """Settings of PEFT that vLLM refuses where they are set."""
 
 
-def check_adapter(model: ModelConfig) -> str | None:
-    """Return a doubt about `model.lora` in one line, None where there is none or nothing can be said.
+def list_adapters(model: ModelConfig) -> dict[str, str]:
+    """Return the Hub id or directory of each adapter by the end of its key: `lora`, `adapters.<name>`."""
+    own = {} if model.lora is None else {"lora": model.lora}
+    return own | {f"adapters.{name}": adapter for name, adapter in model.adapters.items()}
+
+
+def check_adapters(model: ModelConfig) -> list[str]:
+    """Return doubts about the adapters, a line each.
 
     A directory is looked at whole; of a Hub adapter what the Hub's cache holds.
+
+    Raises:
+        ConfigError: one of them cannot be loaded, whatever the machine.
+    """
+    doubts = [check_adapter(replace(model, lora=adapter)) for adapter in list_adapters(model).values()]
+    return [doubt for doubt in doubts if doubt is not None]
+
+
+def check_adapter(model: ModelConfig) -> str | None:
+    """Return a doubt about `model.lora` in one line, None where there is none or nothing can be said.
 
     Raises:
         ConfigError: the adapter cannot be loaded, whatever the machine.
@@ -84,7 +102,8 @@ def _check_config(model: ModelConfig, path: Path) -> str | None:
             f"model.lora={adapter}: vLLM does not serve adapters with {', '.join(refused)}; merge it into its model"
         )
     base = config.get("base_model_name_or_path")
-    if base and _last_name(base) != _last_name(model.id):
+    built_in = find_builtin(model.id) if model.id.startswith("builtin:") else None
+    if base and _last_name(base) not in (_last_name(model.id), _last_name(str(built_in or model.id))):
         return f"model.lora={adapter} was made for {base}, and model.id is {model.id}"
     return None
 

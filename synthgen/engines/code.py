@@ -22,6 +22,7 @@ from synthgen.errors import EngineDeadError, RequestError, RunFailedError
 from synthgen.records import Completion, Request, RequestFailure
 
 CHECK, TIMEOUT, COMPLETION, REFERENCE, METADATA = "check", "timeout_s", "completion", "reference", "metadata"
+TOOL_CALLS = "tool_calls"
 """Keys of a request's tags; `reference` is absent where there is none."""
 LOAD_TIMEOUT_S = 120.0
 """For imports: SymPy takes one second, a user's own may take many."""
@@ -97,7 +98,9 @@ class _Worker:
             "prompt": list(request.messages),
             "completion": tags[COMPLETION],
             "reference": tags.get(REFERENCE),
-            "metadata": json.loads(tags.get(METADATA) or "{}"),
+            "metadata": json.loads(tags.get(METADATA) or "{}")
+            | ({"tools": list(request.tools)} if request.tools else {}),
+            "tool_calls": json.loads(tags.get(TOOL_CALLS) or "[]"),
         }
         try:
             await self._load(name, tags[CHECK])

@@ -2,13 +2,17 @@
 
 A word counts as a token. The text of sample i is a hash of (messages, seed + i) spelt in words, so it is the same on
 every machine and differs between samples. Where a request asks for a judgement (`OutputFormat.template`), the engine
-rates the texts by the rule that `EchoConfig.judge` names; where it asks for JSON, the text fits the schema.
+rates the texts by the rule that `EchoConfig.judge` names; where it asks for JSON, the text fits the schema. Where the
+prompt has tools, `EchoConfig.call_share` of the completions call one, with arguments that fit its schema.
+
+One file because all of it is one rule from a request to a text.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import math
 import re
 import time
@@ -21,7 +25,19 @@ from synthgen.engines.base import EngineInfo
 from synthgen.engines.echo_json import write_json
 from synthgen.engines.echo_judge import ECHO_JUDGES, fill_template
 from synthgen.errors import ConfigError, EngineDeadError, RequestError
-from synthgen.records import Completion, FinishReason, Messages, OutputFormat, Request, RequestFailure
+from synthgen.records import (
+    Completion,
+    FinishReason,
+    Message,
+    Messages,
+    OutputFormat,
+    Request,
+    RequestFailure,
+    Tool,
+    WrittenCall,
+    canonical_json,
+    read_call_fields,
+)
 
 _VOCABULARY = """
 a about above across after all also although always and another any are around at because before begin better
@@ -125,7 +141,7 @@ class EchoEngine:
         self._dead.set()
 
     def _fit(self, request: Request, context_length: int) -> Request | RequestFailure:
-        prompt_tokens = _count_words(request.messages)
+        prompt_tokens = _count_prompt(request)
         if prompt_tokens < context_length:
             return request
         return RequestFailure(
@@ -141,13 +157,13 @@ class EchoEngine:
                 self._working -= 1
 
     def _complete(self, request: Request) -> list[Completion]:
-        prompt_tokens = _count_words(request.messages)
+        prompt_tokens = _count_prompt(request)
         limit = request.sampling.most_tokens
         if self._context_length is not None:
             limit = min(limit, self._context_length - prompt_tokens)
-        key = hashlib.blake2b(
-            "\x1f".join([m["role"] + "\x1e" + m["content"] for m in request.messages]).encode("utf-8", "surrogatepass")
-        )
+        key = hashlib.blake2b("\x1f".join([_spell_turn(m) for m in request.messages]).encode("utf-8", "surrogatepass"))
+        if request.tools:
+            key.update(canonical_json(list(request.tools)).encode("utf-8", "surrogatepass"))
         completions = []
         for sample in range(request.n):
             sample_key = key.copy()
@@ -164,6 +180,8 @@ class EchoEngine:
                 return self._judge(form, seed, prompt_tokens, limit)
             if form is not None and form.spec:
                 return _finish(_write_formatted(form, key.digest()), prompt_tokens, limit)
+            if request.tools and _is_drawn(key, "call", self._echo.call_share):
+                return self._call(request.tools, key, prompt_tokens, limit)
             text, words, finish_reason = self._write(key.digest(), request, limit)
             return Completion(text, finish_reason, prompt_tokens, 0, words)
 
@@ -200,6 +218,20 @@ class EchoEngine:
                 text, count, finish_reason = head, len(head.split()), "stop"
         return text, count, finish_reason
 
+    def _call(self, tools: Sequence[Tool], key: hashlib.blake2b, prompt_tokens: int, limit: int) -> Completion:
+        """Return a completion that calls one of the tools, or that tries to."""
+        digest = key.digest()
+        function = tools[digest[3] % len(tools)]["function"]
+        name, arguments = function["name"], write_json(json.dumps(function["parameters"]), digest, _WORDS)
+        bad = _is_drawn(key, "bad call", self._echo.bad_call_share)
+        words = len(f"{name} {arguments}".split())
+        if words > limit:
+            return Completion("", "length", prompt_tokens, 0, limit, bad_call=f"{name} {arguments}"[:-1])
+        call = WrittenCall(name, arguments)
+        if bad:  # half of them of a tool that is not there, half with arguments that are cut
+            call = WrittenCall(f"no_{name}", arguments) if digest[4] % 2 else WrittenCall(name, arguments[:-1])
+        return Completion("", "stop", prompt_tokens, 0, words, tool_calls=(call,))
+
     def _judge(self, form: OutputFormat, seed: int, prompt_tokens: int, limit: int) -> Completion:
         """Return the format's template, its slots filled by ratings."""
         text, choice_logprobs = fill_template(form, self._echo.judge, seed)
@@ -223,6 +255,23 @@ def _finish(text: str, prompt_tokens: int, limit: int) -> Completion:
 
 def _count_words(messages: Messages) -> int:
     return sum([len(message["content"].split()) for message in messages])
+
+
+def _count_prompt(request: Request) -> int:
+    tools = len(canonical_json(list(request.tools)).split()) if request.tools else 0
+    return _count_words(request.messages) + tools
+
+
+def _spell_turn(turn: Message) -> str:
+    called = read_call_fields(turn)
+    return turn["role"] + "\x1e" + turn["content"] + ("\x1e" + canonical_json(called) if called else "")
+
+
+def _is_drawn(key: hashlib.blake2b, what: str, share: float) -> bool:
+    """Return whether a completion is among a share of all of them."""
+    drawn = key.copy()
+    drawn.update(what.encode())
+    return int.from_bytes(drawn.digest()[:4], "big") < share * 2**32
 
 
 def _holds(messages: Messages, text: str) -> bool:

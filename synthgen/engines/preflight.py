@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synthgen.config import ModelConfig
 from synthgen.config.sampling import list_sampling_problems
-from synthgen.engines.adapters import check_adapter
-from synthgen.engines.prompts import fold_system
-from synthgen.engines.templates import ChatTemplate, TemplateRefusedError, read_template
+from synthgen.engines.adapters import check_adapters
+from synthgen.engines.prompt_encoder import fold_system
+from synthgen.engines.templates import ChatTemplate, TemplateRefusedError, find_file, read_template
 from synthgen.errors import ConfigError
 from synthgen.records import Request
 
@@ -21,12 +22,14 @@ class Findings:
     Attributes:
         folds_system: a system message goes into the user turn, because the template refuses it.
         drops_system: the template leaves the text of a system message out, without a word.
+        drops_tools: the template leaves the tools of a prompt out.
         unchecked: why the template could not be asked; empty: it was.
         doubts: what may be a mistake, one line each.
     """
 
     folds_system: bool = False
     drops_system: bool = False
+    drops_tools: bool = False
     unchecked: str = ""
     doubts: tuple[str, ...] = ()
 
@@ -46,8 +49,12 @@ def check_requests(stage: str, model: ModelConfig, requests: Sequence[Request]) 
             raise ConfigError(problem)
     if not model.served_by.loads_checkpoint or model.unservable:
         return Findings()
-    doubt = check_adapter(model)
-    doubts = () if doubt is None else (doubt,)
+    doubts = tuple(check_adapters(model))
+    if model.served_by.classifies:
+        _check_label(stage, model, requests)
+    requests = [request for request in requests if request.render != "plain"]
+    if model.served_by.classifies and not requests:
+        return Findings(doubts=doubts)
     try:
         template = read_template(model)
     except ValueError as error:
@@ -63,20 +70,43 @@ def check_requests(stage: str, model: ModelConfig, requests: Sequence[Request]) 
             f"{refusals[0]}; set model.chat_template, or take another model"
         ) from refusals[0]
     folds = any(verdict is True for verdict in verdicts)
-    return Findings(folds, not folds and _drops_system(template, requests), doubts=doubts)
+    drops_tools = not template.takes_tools and any(request.tools for request in requests)
+    return Findings(folds, not folds and _drops_system(template, requests), drops_tools, doubts=doubts)
+
+
+def _check_label(stage: str, model: ModelConfig, requests: Sequence[Request]) -> None:
+    """Raise ConfigError for a label that a classifier on this machine does not have."""
+    path = find_file(model, "config.json")
+    if path is None or not requests:
+        return
+    config = json.loads(path.read_text(encoding="utf-8"))
+    outputs = int(config.get("num_labels") or 2)  # as transformers takes it
+    names = config.get("id2label") or {str(index): f"LABEL_{index}" for index in range(outputs)}
+    label, known = requests[0].tags.get("label"), [str(name) for name in names.values()]
+    if label is None and len(known) > 1:
+        raise ConfigError(
+            f"{stage}: {model.name or model.id} has the labels {', '.join(known)}, and none is chosen; "
+            "set scorers.<name>.label to the one whose probability is the value"
+        )
+    if label is not None and (label not in known or len(known) == 1):
+        raise ConfigError(
+            f"{stage}: label={label} is none that {model.name or model.id} tells apart, which has {', '.join(known)}; "
+            "set scorers.<name>.label to one of several, or leave it out for a reward"
+        )
 
 
 def _ask(template: ChatTemplate, request: Request) -> bool | TemplateRefusedError:
     """Return whether the system message has to be folded, or the refusal where that does not help either."""
+    whole = request.render == "whole"
     try:
-        template.render(request.messages)
+        template.render(request.messages, request.tools, whole=whole)
         return False
     except TemplateRefusedError as error:
         folded = fold_system(request.messages)
         if folded is request.messages:
             return error
         try:
-            template.render(folded)
+            template.render(folded, request.tools, whole=whole)
             return True
         except TemplateRefusedError:
             return error

@@ -7,13 +7,16 @@ each other. Only files that are on this machine are read: a directory, a built-i
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from synthgen.config import ModelConfig
+from synthgen.engines.calls import takes_tools
+from synthgen.engines.prompt_encoder import write_parts
 from synthgen.errors import ConfigError
-from synthgen.records import Messages
+from synthgen.records import Messages, Tool, write_arguments
 
 
 class TemplateRefusedError(Exception):
@@ -37,22 +40,32 @@ class ChatTemplate:
         except TemplateError as error:  # such as a tag that transformers adds
             raise ValueError(" ".join(str(error).split())) from error
         self._tokens = tokens
+        self.takes_tools = takes_tools(text)
 
-    def render(self, messages: Messages) -> str:
-        """Return the prompt's text. Raises TemplateRefusedError."""
+    def render(self, messages: Messages, tools: Sequence[Tool] = (), *, whole: bool = False) -> str:
+        """Return the prompt's text; `whole`: the conversation as it stands (`Request.render`).
+
+        Raises:
+            TemplateRefusedError: the template raises.
+        """
         from jinja2 import TemplateError
 
-        continued = bool(messages) and messages[-1]["role"] == "assistant"
-        try:
-            return self._template.render(
-                messages=[dict(message) for message in messages],
-                tools=None,
-                documents=None,
-                add_generation_prompt=not continued,
-                **self._tokens,
-            )
-        except (TemplateError, ValueError, TypeError, KeyError, IndexError) as error:
-            raise TemplateRefusedError(" ".join(str(error).split()) or type(error).__name__) from error
+        continued = whole or (bool(messages) and messages[-1]["role"] == "assistant")
+        refused: Exception | None = None
+        # As an engine does: arguments as text where an object does not do, parts where a text alone is not shown.
+        wordings: tuple[Sequence[Mapping[str, Any]], ...] = (messages, write_arguments(messages), write_parts(messages))
+        for wording in wordings:
+            try:
+                return self._template.render(
+                    messages=[dict(message) for message in wording],
+                    tools=list(tools) or None,
+                    documents=None,
+                    add_generation_prompt=not continued,
+                    **self._tokens,
+                )
+            except (TemplateError, ValueError, TypeError, KeyError, IndexError) as error:
+                refused = refused or error
+        raise TemplateRefusedError(" ".join(str(refused).split()) or type(refused).__name__) from refused
 
 
 def read_template(model: ModelConfig) -> ChatTemplate | None:

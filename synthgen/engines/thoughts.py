@@ -17,11 +17,12 @@ _FAMILIES = {
     "cohere2": "cohere_command3", "ernie4_5": "ernie45", "ernie4_5_moe": "ernie45", "gemma4": "gemma4",
     "glm4_moe": "glm45", "glm4_moe_lite": "glm47", "glm_moe_dsa": "glm47", "gpt_oss": HARMONY,
     "granite": "granite", "granitemoe": "granite", "hunyuan_v1_dense": "hunyuan_a13b", "hunyuan_v1_moe": "hunyuan_a13b",
-    "kimi_k2": "kimi_k2", "kimi_k25": "kimi_k2", "kimi_k3": "kimi_k3", "mimo": "mimo", "mimo_v2": "mimo",
-    "mimo_v2_flash": "mimo", "minimax_m2": "minimax_m2", "minimax_m3": "minimax_m3", "mistral": "mistral",
-    "mistral3": "mistral", "nemotron_h": "nemotron_v3", "olmo3": "olmo3", "qwen3": "qwen3", "qwen3_5": "qwen3",
-    "qwen3_5_moe": "qwen3", "qwen3_moe": "qwen3", "qwen3_next": "qwen3", "qwen3_vl": "qwen3", "qwen3_vl_moe": "qwen3",
-    "seed_oss": "seed_oss", "step3_text": "step3", "step3_vl": "step3", "step3p5": "step3p5",
+    "hy_v3": "hy_v3", "kimi_k2": "kimi_k2", "kimi_k25": "kimi_k2", "kimi_k3": "kimi_k3", "mimo": "mimo",
+    "mimo_v2": "mimo", "mimo_v2_flash": "mimo", "minimax_m2": "minimax_m2", "minimax_m3": "minimax_m3",
+    "minimax_m3_vl": "minimax_m3", "mistral": "mistral", "mistral3": "mistral", "mistral4": "mistral",
+    "nemotron_h": "nemotron_v3", "olmo3": "olmo3", "qwen3": "qwen3", "qwen3_5": "qwen3", "qwen3_5_moe": "qwen3",
+    "qwen3_moe": "qwen3", "qwen3_next": "qwen3", "qwen3_vl": "qwen3", "qwen3_vl_moe": "qwen3", "seed_oss": "seed_oss",
+    "step3_text": "step3", "step3_vl": "step3", "step3p5": "step3p5", "step3p7": "step3p5",
 }  # fmt: skip
 
 # Families whose members do not all think; what the chat template of one that does holds.
@@ -30,12 +31,17 @@ _MARKS = {
     "gemma4": "<|channel>",
     "hunyuan_a13b": "<think>",
     "granite": "thinking",
+    "hy_v3": "<think",  # vLLM takes the rest of the mark from the vocabulary
+    "minimax_m3": "mm:think>",
     "mistral": "[THINK]",
     "nemotron_v3": "<think>",
     "seed_oss": "<seed:think>",
     HARMONY: "<|channel|>",
 }
 _THINK_END = "</think>"
+
+WRAPPED = {"kimi_k3": ("<|close|>think<|sep|>", "<|open|>tools<|sep|>")}
+"""Parsers of families whose answers stand between marks too: what closes a thought there, and what begins calls."""
 
 
 def find_reasoning_parser(model: ModelConfig, model_type: str, template: str) -> str | None:
@@ -45,10 +51,10 @@ def find_reasoning_parser(model: ModelConfig, model_type: str, template: str) ->
         model_type: as config.json of the checkpoint has it.
         template: the chat template, which shows whether this member of a family thinks at all.
     """
-    if model.reasoning_parser == "none":
+    if model.named_parser == "none":
         return None
-    if model.reasoning_parser != "auto":
-        return model.reasoning_parser
+    if model.named_parser != "auto":
+        return model.named_parser
     if model_type in ("deepseek_v2", "deepseek_v3"):  # R1 thinks always, V3.1 and later when they are told to
         family = "deepseek_v3" if "thinking" in list_template_arguments(template) else "deepseek_r1"
     else:

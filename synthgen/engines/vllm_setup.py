@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthgen.config import ModelConfig
-from synthgen.engines.adapters import fit_rank, read_adapter_config
+from synthgen.engines.adapters import fit_rank, list_adapters, read_adapter_config
 from synthgen.engines.base import EngineInfo
 from synthgen.engines.vllm_args import (
     PATIENT_ENVIRONMENT,
@@ -86,7 +86,7 @@ def _resolve(model: ModelConfig, path: str, on_cpu: bool, backend: str | None) -
         path=path,
         on_cpu=on_cpu,
         context_length=context_length,
-        lora_rank=None if model.lora is None else _read_lora_rank(model.lora),
+        lora_ranks=[read_lora_rank(adapter) for adapter in list_adapters(model).values()],
         distributed_executor_backend=backend,
     )
     return AsyncEngineArgs(**args).create_engine_config(UsageContext.LLM_CLASS)
@@ -108,7 +108,7 @@ def _read_checkpoint(model: ModelConfig, path: str) -> tuple[int | None, int | N
     )
 
 
-def _read_lora_rank(adapter: str) -> int:
+def read_lora_rank(adapter: str) -> int:
     """Return the adapter's rank, rounded up to what vLLM takes."""
     path = Path(adapter).expanduser() / "adapter_config.json"
     if not path.is_file():

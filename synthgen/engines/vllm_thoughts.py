@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synthgen.engines.thoughts import HARMONY
+from synthgen.engines.thoughts import HARMONY, WRAPPED
 
 if TYPE_CHECKING:
     from vllm.parser.abstract_parser import Parser
@@ -43,8 +43,8 @@ class Split:
 class ThoughtReader:
     """Tells thoughts from answers for one model.
 
-    Where the family marks thoughts, they end with the first closing mark, whatever the answer quotes later; else vLLM's
-    parser says what is answer.
+    Where the family marks thoughts alone, they end with the first closing mark, whatever the answer quotes later; else
+    vLLM's parser says what is answer.
 
     Args:
         name: of vLLM's parser.
@@ -56,8 +56,8 @@ class ThoughtReader:
         ends: whether a prompt leaves nothing to think, by vLLM's parser; None where it cannot say of any text.
 
     Attributes:
-        writes_freely: whether no grammar can begin with the answer: in channels (Harmony), and where vLLM's parser does
-            not know the end of a thought.
+        writes_freely: whether no grammar can begin with the answer: where that has marks of its own (Harmony, Kimi K3),
+            and where vLLM's parser does not know the end of a thought.
         can_bound: whether vLLM can end a thought that reaches its budget.
         mark_texts: what opens and closes a thought, where the family has single marks.
     """
@@ -81,7 +81,8 @@ class ThoughtReader:
         self._spell = spell
         self._off = off
         self._ends = ends
-        self.writes_freely = name == HARMONY or (ends is None and not off)
+        self._unwraps = name == HARMONY or name in WRAPPED
+        self.writes_freely = self._unwraps or (ends is None and not off)
         self.can_bound = bool(self._start and self._end)
         self.mark_texts = tuple(text for mark in marks if (text := spell(mark, True)))
         self._kwargs = dict(kwargs)
@@ -109,9 +110,9 @@ class ThoughtReader:
             whole: its text, special tokens spelt out, where a stop string has cut it; None: that of `ids`.
         """
         plain = self._spell(ids, False) if whole is None else whole
-        if self.can_bound:
+        if self.can_bound and not self._unwraps:
             return self._read_marked(self._read_tail(prompt_token_ids), ids, whole, plain)
-        if self._off and self.name != HARMONY:
+        if self._off and not self._unwraps:
             return Split(plain)
         return self._read_parsed(ids, self._spell(ids, True) if whole is None else whole, plain)
 
@@ -149,7 +150,7 @@ class ThoughtReader:
         return thought.strip()
 
     def _read_parsed(self, ids: Sequence[int], spelt: str, plain: str) -> Split:
-        """Read the completion of a family without marks, by vLLM's parser."""
+        """Read the completion of a family without marks, or with marks around the answer, by vLLM's parser."""
         parsed = self._make_parser().parse(spelt, self._request, model_output_token_ids=list(ids))
         thought = None if parsed[0] is None else parsed[0].strip()
         content = parsed[1] or ""

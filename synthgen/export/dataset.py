@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,20 +12,24 @@ import numpy as np
 import pyarrow as pa
 
 from synthgen.config import Config, ExportConfig
-from synthgen.config.scorers import list_recorded, list_scorers
+from synthgen.config.scorers import list_prompt_scorers, list_recorded, list_scorers
 from synthgen.config.stage_names import Kind
 from synthgen.errors import ConfigError
-from synthgen.export.blocks import Block, build_block, fit_first, group_units
+from synthgen.export.blocks import Block, PairKey, build_block, fit_first, group_units
+from synthgen.export.calls import put_in_turns, spell_sample
 from synthgen.export.dataset_info import DATASET_INFO, make_dataset_info
+from synthgen.export.estimates import estimate_run
 from synthgen.export.features import dataset_configs
 from synthgen.export.files import ROOT, ExportedFile
 from synthgen.export.formats import FORMATS, select_columns
+from synthgen.export.kept import check_names, find_types
 from synthgen.export.labels import Labels
+from synthgen.export.lengths import Lengths, describe_lengths
 from synthgen.export.parts import Parts
+from synthgen.export.prefix import Prefix
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.storage import Storage
-from synthgen.pairs import Estimates, Fit, PairCounts, estimate_first, needs_fit, take_first
-from synthgen.pairs.estimates import JUDGED
+from synthgen.pairs import Estimates, Fit, PairCounts, needs_fit
 from synthgen.records import Tables
 from synthgen.trust.scorers import ScorerStats
 
@@ -56,6 +60,7 @@ class ExportResult:
         scorers: what the scorers say and how far they agree; empty where the judge is the only one.
         fit: what scores were put on one scale by.
         labels: what is said of the labels (synthgen.export.labels).
+        lengths: of the pairs' sides (synthgen.export.lengths).
     """
 
     counts: PairCounts
@@ -66,6 +71,7 @@ class ExportResult:
     scorers: dict[str, Any] = field(default_factory=dict)
     fit: Fit = field(default_factory=Fit)
     labels: dict[str, Any] = field(default_factory=dict)
+    lengths: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def pairs(self) -> dict[str, Any]:
@@ -96,6 +102,7 @@ class ExportResult:
             },
             "sample_pair": self.sample_pair,
             "labels": self.labels,
+            "lengths": self.lengths,
             **self.scorers,
             **({"score_fit": asdict(self.fit)} if self.fit != Fit() else {}),
         }
@@ -115,6 +122,7 @@ def check_export(config: ExportConfig) -> None:
         raise ConfigError(f"export.test_fraction={config.test_fraction} must be at least 0 and below 1")
     if not 1 <= config.shard_mib <= MAX_SHARD_MIB:
         raise ConfigError(f"export.shard_mib={config.shard_mib} must be between 1 and {MAX_SHARD_MIB}")
+    check_names(config.keep_columns)
 
 
 def export_dataset(
@@ -134,19 +142,33 @@ def export_dataset(
         config: the run's configuration.
     """
     check_export(config.export)
+    if not made.get("generations"):
+        raise ConfigError(
+            f"pipeline={config.pipeline}: none of its stages writes completions (kind = 'generations'); "
+            "add one, or give its Flow an export of its own (docs/extending.md)"
+        )
     counts, margins, schemas = PairCounts(), Counter[int](), dict[str, pa.Schema]()
     sample: dict[str, Any] | None = None
-    stats = ScorerStats()
+    stats = ScorerStats(list_prompt_scorers(config))
     shard, shard_mib = 0, 0.0
-    labels = Labels(_estimate(read_tables, units, made, config), config)
+    before, after = Lengths(), Lengths()
+    labels = Labels(estimate_run(read_tables, units, made, config), config)
+    keep = config.export.keep_columns
+    kept = find_types(keep, (tables["prompts"] for tables in read_ahead(read_tables, units))) if keep else {}
     with Parts(storage) as parts:
         fitted = needs_fit(config.pairs, list_scorers(config))
         fit = fit_first(read_tables(units[0]), made, config, labels.estimates) if fitted else Fit()
-        for block in _build_blocks(read_tables, units, made, config, fit, labels.estimates):
+        beyond: frozenset[PairKey] = frozenset()
+        if config.pairs.target is not None:
+            prefix = Prefix(read_tables, made, config)
+            prefix.reach(config.pairs.target, len(units))
+            beyond = prefix.list_beyond(config.pairs.target)
+        for block in _build_blocks(read_tables, units, made, config, fit, labels.estimates, kept, beyond):
             if shard_mib >= config.export.shard_mib:
                 shard, shard_mib = shard + 1, 0.0
             shard_mib += _measure_mib(block)
             counts += block.counts
+            before, after = before + block.before, after + block.after
             margins.update(_count_margins(block.tables))
             labels.count(block.tables)
             for (name, _), table in block.tables.items():
@@ -154,14 +176,17 @@ def export_dataset(
                     stats.add(table)
             pairs = block.tables["default", "train"]
             if sample is None and pairs.num_rows:
-                sample = pairs.slice(0, 1).to_pylist()[0]
-            tables = {key: select_columns(key[0], table, config.export.columns) for key, table in block.tables.items()}
+                sample = spell_sample(pairs.slice(0, 1).to_pylist()[0])
+            tables = {
+                key: put_in_turns(select_columns(key[0], table, config.export)) for key, table in block.tables.items()
+            }
             schemas = schemas or {name: table.schema for (name, _), table in tables.items()}
             parts.add(shard, tables)
             del block, pairs, tables  # or two would be in memory while the next one is awaited
         files = parts.write(("default", "kto", "generations", *FORMATS))
+    lengths = describe_lengths(before, after, config.pairs)
     scorers = stats.describe(config.run.seed, list_recorded(config))
-    result = ExportResult(counts, files, schemas, sample, dict(margins), scorers, fit, labels.report())
+    result = ExportResult(counts, files, schemas, sample, dict(margins), scorers, fit, labels.report(), lengths)
     if "sharegpt" in config.export.formats:
         storage.replace(f"{ROOT}/{DATASET_INFO}", make_dataset_info(result.dataset))
     elif storage.exists(f"{ROOT}/{DATASET_INFO}"):
@@ -176,6 +201,8 @@ def _build_blocks(
     config: Config,
     fit: Fit,
     estimates: Estimates,
+    kept: Mapping[str, pa.DataType],
+    beyond: Collection[PairKey],
 ) -> Iterator[Block]:
     """Yield the blocks in order; BUILDERS at a time are made in threads, since Arrow works outside of Python's lock."""
     waiting: deque[Future[Block]] = deque()
@@ -184,27 +211,10 @@ def _build_blocks(
         for group in group_units(read_ahead(read_tables, units), made, block_mib):
             if len(waiting) == BUILDERS:
                 yield waiting.popleft().result()
-            waiting.append(builders.submit(build_block, group, made, config, fit, estimates))
+            waiting.append(builders.submit(build_block, group, made, config, fit, estimates, kept, beyond))
             del group
         while waiting:
             yield waiting.popleft().result()
-
-
-def _estimate(
-    read_tables: Callable[[int], Tables], units: Sequence[int], made: Mapping[Kind, Sequence[str]], config: Config
-) -> Estimates:
-    """Return what is estimated before any row is made, on the first part of the run."""
-    names = made.get("judgements", ())
-
-    def read() -> Iterator[Tables]:
-        for unit in units if names else ():
-            tables = read_tables(unit)
-            judged = {name: tables[name].select(JUDGED) for name in names}
-            yield {"prompts": tables["prompts"].select(["prompt_id"]), **judged}
-
-    first, _ = take_first(read())
-    judge = config.judge
-    return estimate_first(first, names, use_expected=judge.expected, correct_place=judge.correct_place)
 
 
 def _measure_mib(block: Block) -> float:

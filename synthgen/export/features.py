@@ -63,6 +63,8 @@ def _describe_type(type_: pa.DataType) -> Any:
         return [_describe_type(type_.value_type)]
     if isinstance(type_, pa.StructType):
         return {field.name: _describe_type(field.type) for field in type_}
+    if isinstance(type_, pa.JsonType):
+        return {"_type": "Json"}
     return {"dtype": _name_type(type_), "_type": "Value"}
 
 
@@ -81,4 +83,6 @@ def _list_type(type_: pa.DataType) -> dict[str, Any]:
 
 
 def _name_type(type_: pa.DataType) -> str:
+    if isinstance(type_, pa.JsonType):
+        return "json"
     return {"double": "float64", "float": "float32"}.get(str(type_), str(type_))

@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config import Config, ExportColumns, ExportReasoning
+from synthgen.config import Config, ExportColumns, ExportConfig, ExportReasoning
+from synthgen.export.calls import TURNS_TYPE, has_calls, join_turn_calls, write_openai
 from synthgen.export.sharegpt import SHAREGPT_TYPE, TURN_TYPE, align_turns, name_turns
 from synthgen.export.thoughts import bare_turns, read_thoughts
 from synthgen.export.transcripts import append_turn, render_hh, render_text
 from synthgen.pairs import UnitPairs
 from synthgen.pairs.eligibility import find_faults, find_whole
-from synthgen.records import MESSAGES_TYPE
+from synthgen.records import CALLS_OF, MESSAGES_TYPE
 
 
 def make_sft(block: UnitPairs, config: Config) -> pa.Table:
@@ -34,6 +35,10 @@ def make_sft(block: UnitPairs, config: Config) -> pa.Table:
     inline = config.export.reasoning is ExportReasoning.inline
     thoughts = best["reasoning"] if inline else None
     messages = append_turn(best["prompt"], best["text"], thoughts, config.export.reasoning_key)
+    if has_calls(best):
+        answers = pc.binary_join_element_wise('[{"tool_calls":', best["tool_calls"], "}]", "")
+        columns["tools"] = best["tools"]
+        columns[f"messages{CALLS_OF}"] = join_turn_calls(best["prompt"], best[f"prompt{CALLS_OF}"], answers)
     return pa.table({"prompt_id": columns.pop("prompt_id"), "messages": messages, **columns})
 
 
@@ -119,6 +124,7 @@ def make_conversations(block: UnitPairs, config: Config) -> pa.Table:
             "prompt_id": pairs["prompt_id"],
             **{side: _append(pairs["prompt"], pairs[side], config) for side in ("chosen", "rejected")},
             **{name: pairs[name] for name in ("chosen_score", "rejected_score")},
+            **_join_calls(pairs),
         }
     )
 
@@ -177,6 +183,8 @@ def make_jsonl(block: UnitPairs, config: Config) -> pa.Table:
     """Return the pairs as OpenAI's preference fine-tuning takes them (written as JSON lines): input.messages,
     preferred_output, non_preferred_output."""
     pairs = block.pairs
+    if has_calls(pairs):
+        return _make_jsonl_calls(pairs, config)
     prompts = pairs["prompt"].combine_chunks().cast(MESSAGES_TYPE)
     return pa.table(
         {
@@ -185,6 +193,24 @@ def make_jsonl(block: UnitPairs, config: Config) -> pa.Table:
             "non_preferred_output": bare_turns(pairs["rejected"], config.export.reasoning_key),
         }
     )
+
+
+def _make_jsonl_calls(pairs: pa.Table, config: Config) -> pa.Table:
+    """Return the rows of `jsonl` with the tools, and calls in OpenAI's form: arguments as text, an id for each."""
+    prompts = zip(pairs["prompt"].to_pylist(), pairs[f"prompt{CALLS_OF}"].to_pylist(), strict=True)
+    messages = [write_openai(turns, calls) for turns, calls in prompts]
+    tools = pairs["tools"].combine_chunks().cast(pa.json_())
+    columns: dict[str, pa.Array] = {
+        "input": pa.StructArray.from_arrays(
+            [pa.array(messages, pa.list_(pa.string())).cast(TURNS_TYPE), tools], names=["messages", "tools"]
+        )
+    }
+    for side, name in (("chosen", "preferred_output"), ("rejected", "non_preferred_output")):
+        turns = bare_turns(pairs[side], config.export.reasoning_key).to_pylist()
+        answers = zip(turns, pairs[f"{side}{CALLS_OF}"].to_pylist(), strict=True)
+        written = pa.array([write_openai(one, calls) for one, calls in answers], pa.list_(pa.string()))
+        columns[name] = written.cast(TURNS_TYPE)
+    return pa.table(columns)
 
 
 FORMATS: dict[str, Callable[[UnitPairs, Config], pa.Table]] = {
@@ -200,6 +226,9 @@ FORMATS: dict[str, Callable[[UnitPairs, Config], pa.Table]] = {
     "jsonl": make_jsonl,
 }
 """Export by the name in `export.formats`, which is also its config and its directory."""
+
+TAKE_CALLS = frozenset({"sft", "conversations", "jsonl"})
+"""Formats whose turns can call tools; those of the others have calls in their text."""
 
 MINIMAL = {
     "default": ("prompt", "chosen", "rejected"),
@@ -217,18 +246,31 @@ MINIMAL = {
 is no trainer's but the record of the run (generations)."""
 
 
-def select_columns(config: str, table: pa.Table, columns: ExportColumns) -> pa.Table:
-    """Return a config's table with the columns that `export.columns` asks for."""
+def select_columns(config: str, table: pa.Table, export: ExportConfig) -> pa.Table:
+    """Return a config's table with the columns that `export.columns` and `export.keep_columns` ask for."""
     wanted = MINIMAL.get(config)
-    if columns is ExportColumns.all or wanted is None:
+    if export.columns is ExportColumns.all or wanted is None:
         return table
     thoughts = [name for name in ("chosen_reasoning", "rejected_reasoning", "reasoning") if name in table.column_names]
-    return table.select([*wanted, *thoughts])
+    kept = [name for name in export.keep_columns if name in table.column_names]
+    tools = [name for name in table.column_names if name == "tools" or name.endswith(CALLS_OF)]
+    return table.select([*wanted, *thoughts, *dict.fromkeys([*tools, *kept])])
 
 
 def _append(prompts: pa.ChunkedArray, turns: pa.ChunkedArray, config: Config) -> pa.ListArray:
     key = config.export.reasoning_key
     return append_turn(prompts, _read_answers(turns), read_thoughts(turns, key), key)
+
+
+def _join_calls(pairs: pa.Table) -> dict[str, Any]:
+    """Return the columns beside whole conversations where the run has tools."""
+    if not has_calls(pairs):
+        return {}
+    sides = {
+        f"{side}{CALLS_OF}": join_turn_calls(pairs["prompt"], pairs[f"prompt{CALLS_OF}"], pairs[f"{side}{CALLS_OF}"])
+        for side in ("chosen", "rejected")
+    }
+    return {"tools": pairs["tools"], **sides}
 
 
 def _render(pairs: pa.Table, render: Callable[[Any], str]) -> pa.Array:

@@ -14,8 +14,8 @@ from synthgen.config import Config
 from synthgen.config.scorers import list_scorers
 from synthgen.config.stage_names import JUDGE
 from synthgen.pairs import Estimates
+from synthgen.pairs.combine import resolve_weights
 from synthgen.pairs.estimates import NO_LIMIT, raise_margin
-from synthgen.pairs.scorers import resolve_weights
 
 
 class Labels:

@@ -8,6 +8,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from synthgen.export.calls import decode_json
 from synthgen.export.features import describe_features
 
 # What `datasets` 5.2 writes for `push_to_hub` (its config.DEFAULT_CDC_OPTIONS and MAX_ROW_GROUP_SIZE). Chunk borders
@@ -48,11 +49,14 @@ class JsonLinesFile:
 
     def __init__(self, sink: IO[bytes], schema: pa.Schema) -> None:
         self._sink = sink
+        self._has_json = "arrow.json" in str(schema)
 
     def write(self, table: pa.Table) -> None:
         """Add rows, a line each."""
+        whole = pa.struct(list(table.schema))
         for batch in table.to_batches(1024):
-            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist()]
+            rows = [decode_json(row, whole) for row in batch.to_pylist()] if self._has_json else batch.to_pylist()
+            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
             self._sink.write("".join(lines).encode())
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from synthgen.export.files import JSON_LINES, ROOT, ExportedFile, config_directory, shard_path
 from synthgen.export.parquet import JsonLinesFile, ParquetFile
-from synthgen.export.stage import STAGING_PREFIX, clear_left_over
+from synthgen.export.swap import STAGING_PREFIX, clear_left_over
 from synthgen.ledger.storage import Storage
 
 WRITERS = 2

@@ -12,12 +12,14 @@ import pyarrow as pa
 
 from synthgen.config import Config
 from synthgen.config.stage_names import TASK, Kind
-from synthgen.export.blocks import is_test
+from synthgen.errors import ConfigError
+from synthgen.export.blocks import is_test, name_models
 from synthgen.export.dataset import check_export
 from synthgen.export.features import dataset_configs
 from synthgen.export.files import ExportedFile
 from synthgen.export.formats import FORMATS
 from synthgen.export.infer import close_type, convert_value, infer_type, join_types
+from synthgen.export.kept import add_columns, find_types
 from synthgen.export.parts import Parts
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.storage import Storage
@@ -79,10 +81,14 @@ def export_task(
         config: the run's configuration.
     """
     check_export(config.export)
+    keep = config.export.keep_columns
     schema = _make_schema(config, (tables[TASK] for tables in read_ahead(read_tables, units)))
+    kept = find_types(keep, (tables["prompts"] for tables in read_ahead(read_tables, units))) if keep else {}
+    if clash := sorted(kept.keys() & set(schema.names)):
+        raise ConfigError(f"export.keep_columns={clash} are columns that the task writes itself; leave them out")
     sample: dict[str, Any] | None = None
     with Parts(storage) as parts:
-        rows_by_unit = (_make_rows(tables, schema) for tables in read_ahead(read_tables, units))
+        rows_by_unit = (_make_rows(tables, schema, kept, config) for tables in read_ahead(read_tables, units))
         groups = _group(rows_by_unit, config.export.shard_mib)
         for shard, rows in enumerate(groups):
             if sample is None:
@@ -91,7 +97,7 @@ def export_task(
             splits = _split(rows, config.export.test_fraction)
             parts.add(shard, {(CONFIG, split): table for split, table in splits.items()})
         files = parts.write((CONFIG, "kto", "generations", *FORMATS))
-    return TaskExport(files, schema, sample)
+    return TaskExport(files, pa.schema([*schema, *kept.items()], metadata=schema.metadata), sample)
 
 
 def _make_schema(config: Config, tables: Iterator[pa.Table]) -> pa.Schema:
@@ -120,11 +126,11 @@ def _column(output: str) -> str:
     return f"task_{output}" if output in OWN_COLUMNS else output
 
 
-def _make_rows(tables: Tables, schema: pa.Schema) -> pa.Table:
+def _make_rows(tables: Tables, schema: pa.Schema, kept: Mapping[str, pa.DataType], config: Config) -> pa.Table:
     prompts = {row["prompt_id"]: row for row in tables["prompts"].to_pylist()}
     outputs: list[str] = json.loads(schema.metadata[b"outputs"])
     rows = []
-    for row in tables[TASK].to_pylist():
+    for row in name_models(tables[TASK], "model", config).to_pylist():
         prompt = prompts[row["prompt_id"]]
         values = json.loads(row["output"]) if row["output"] else {}
         columns = {_column(name): values.get(name) for name in outputs}
@@ -134,7 +140,8 @@ def _make_rows(tables: Tables, schema: pa.Schema) -> pa.Table:
             | {"prompt": prompt["messages"], "source": prompt["source"], "metadata": prompt["metadata"]}
             | {"model_name": row["model"]}
         )
-    return pa.Table.from_pylist(rows, schema=schema).replace_schema_metadata(None)
+    table = pa.Table.from_pylist(rows, schema=schema).replace_schema_metadata(None)
+    return add_columns(table, tables["prompts"], kept)
 
 
 def _group(tables: Iterator[pa.Table], shard_mib: int) -> Iterator[pa.Table]:

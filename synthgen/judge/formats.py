@@ -12,9 +12,10 @@ from typing import Protocol
 from synthgen.config import JudgeLayout, Rationale
 from synthgen.config.registry import Registry
 from synthgen.judge.aspects import Aspect
-from synthgen.judge.format import JudgeFormat, make_format
+from synthgen.judge.form import JudgeFormat, make_format
+from synthgen.judge.frame import Question
 from synthgen.judge.parse import ParsedRatings, parse_ratings
-from synthgen.judge.ultrafeedback import hash_template, render_judge_prompt
+from synthgen.judge.ultrafeedback import hash_template, render_framed_prompt, render_judge_prompt
 from synthgen.records import Message
 
 DEFAULT_FORMAT = "ultrafeedback"
@@ -22,7 +23,12 @@ FORMATS = Registry("synthgen.judge_formats", {DEFAULT_FORMAT: "synthgen.judge.fo
 
 
 class AnswerFormat(Protocol):
-    """One way to ask for ratings of texts. All methods are pure; texts and answers are hostile."""
+    """One way to ask for ratings of texts. All methods are pure; texts and answers are hostile.
+
+    A format may also have `ask_framed(aspect, question, texts, cut, form, rationale, layout)`, as UltraFeedbackFormat
+    has: it is then shown texts as they are (`judge.framing=boundary`). Where it has not, `ask` gets an instruction and
+    texts from which `neutralise` took what looks like structure.
+    """
 
     def hash_text(self, aspect: Aspect) -> str:
         """Return a hash of all that is put around a prompt and its texts; judgements made with another are stale."""
@@ -51,7 +57,7 @@ class UltraFeedbackFormat:
         return hash_template(aspect)
 
     def make_form(self, aspect: Aspect, n: int, rationale: Rationale) -> JudgeFormat:
-        """Return UltraFeedback's form (synthgen.judge.format)."""
+        """Return UltraFeedback's form (synthgen.judge.form)."""
         return make_format(aspect, n, rationale)
 
     def ask(
@@ -59,6 +65,19 @@ class UltraFeedbackFormat:
     ) -> list[Message]:
         """Return distilabel's prompt (synthgen.judge.ultrafeedback)."""
         return render_judge_prompt(aspect, instruction, texts, note, layout)
+
+    def ask_framed(
+        self,
+        aspect: Aspect,
+        question: Question,
+        texts: Sequence[str],
+        cut: Sequence[bool],
+        form: JudgeFormat,
+        rationale: Rationale,
+        layout: JudgeLayout,
+    ) -> list[Message]:
+        """Return a prompt with boundaries (synthgen.judge.frame); cut[i]: a token limit cut texts[i] off."""
+        return render_framed_prompt(aspect, question, texts, cut, rationale, form.note, layout)
 
     def read(self, text: str, n: int, aspect: Aspect, *, truncated: bool) -> ParsedRatings:
         """Read both forms (synthgen.judge.parse)."""

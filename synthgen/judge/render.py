@@ -35,7 +35,7 @@ _RUBRIC_MARK = re.compile(
     rf"|{_SIGN}{{0,4}}{_Z.join('scoring')}{_SIGN}{{0,4}}[:：]))",
     re.IGNORECASE | re.MULTILINE,
 )
-_ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
+_ROLES = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "Tool"}
 
 
 def render_instruction(messages: Sequence[Message], reference: str | None = None) -> str:

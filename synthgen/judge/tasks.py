@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from synthgen.config import JudgeConfig, JudgeLayout, JudgeMode
 from synthgen.judge.aspects import Aspect
@@ -27,6 +27,8 @@ class JudgeTask:
         order: order[slot] is the number (in completion_ids) of the text shown at place `slot`.
         canary: the planted text, which is the last of completion_ids; None in a real judgement.
         original_id: completion_id of what a planted text is compared with.
+        cut: whether a token limit cut a text off, aligned with `texts`; empty: none was.
+        part: first and last place (exclusive) of the task that this one is a part of; empty: it is whole.
     """
 
     prompt_id: str
@@ -39,11 +41,29 @@ class JudgeTask:
     order: tuple[int, ...]
     canary: Canary | None = None
     original_id: str = ""
+    cut: tuple[bool, ...] = ()
+    part: tuple[int, int] | tuple[()] = ()
 
     @property
     def request_id(self) -> str:
         """Unique in the unit and the same on every run."""
-        return f"{self.prompt_id}/{self.aspect.name}/{self.repetition}/{self.group}"
+        whole = f"{self.prompt_id}/{self.aspect.name}/{self.repetition}/{self.group}"
+        return f"{whole}/{self.part[0]}-{self.part[1]}" if self.part else whole
+
+
+def take_part(task: JudgeTask, low: int, high: int) -> JudgeTask:
+    """Return the task that shows what `task` shows in the places from `low` to below `high`, in the same order."""
+    shown = task.order[low:high]
+    members = sorted(shown)
+    place = {number: i for i, number in enumerate(members)}
+    return replace(
+        task,
+        completion_ids=tuple(task.completion_ids[number] for number in members),
+        texts=tuple(task.texts[number] for number in members),
+        cut=tuple(task.cut[number] for number in members) if task.cut else (),
+        order=tuple(place[number] for number in shown),
+        part=(low, high),
+    )
 
 
 def plan_tasks(
@@ -53,6 +73,7 @@ def plan_tasks(
     config: JudgeConfig,
     run_seed: int,
     source_rows: Sequence[int] = (),
+    cut: Collection[tuple[str, str]] = (),
 ) -> Iterator[JudgeTask]:
     """Yield a unit's tasks by prompt, then aspect, repetition and group; a canary follows the groups of repetition 0.
 
@@ -62,6 +83,7 @@ def plan_tasks(
     Args:
         completions: prompt_id → {completion_id: text} of the completions that can be shown, in canonical order.
         source_rows: of the prompts, aligned; empty: they are the first of their source.
+        cut: (prompt_id, completion_id) of the completions that a token limit cut off.
     """
     for row, prompt_id in enumerate(prompt_ids):
         shown = completions.get(prompt_id, {})
@@ -85,13 +107,17 @@ def plan_tasks(
                         completion_ids=tuple(ids[number] for number in members),
                         texts=tuple(texts[number] for number in members),
                         order=tuple(place[number] for number in order),
+                        cut=tuple((prompt_id, ids[number]) in cut for number in members),
                     )
                 if repetition == 0 and aspect is planted_aspect:
                     foreign = _find_foreign(row, prompt_ids, completions)
                     canary = plant_canary(texts, foreign, aspect, run_seed, prompt_id)
                     if canary is not None:
                         where = (prompt_id, row, aspect, len(groups))
-                        yield _make_canary_task(canary, where, ids, texts, config, run_seed)
+                        task = _make_canary_task(canary, where, ids, texts, config, run_seed)
+                        copied = task.original_id if canary.kind == "duplicate" else ""
+                        shown_ids = (*task.completion_ids[:-1], copied)
+                        yield replace(task, cut=tuple((prompt_id, one) in cut for one in shown_ids))
 
 
 def _make_groups(

@@ -1,19 +1,23 @@
-"""The judge's prompt: distilabel's UltraFeedback task writes it (`format_input` as it is), for own rubrics too.
+"""The judge's prompt: distilabel's UltraFeedback task writes it, for own rubrics too.
 
-The task is used without its pipeline: a stub stands for its model. See arXiv 2310.01377 for the rubrics.
+`render_judge_prompt` leaves it as `format_input` makes it (`judge.framing=brackets`); `render_framed_prompt` takes its
+rubric and its form of the answer, and puts what is judged between boundaries (`judge.framing=boundary`). The task is
+used without its pipeline: a stub stands for its model. See arXiv 2310.01377 for the rubrics.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from synthgen.config import JudgeLayout
+from synthgen.config import JudgeLayout, Rationale
 from synthgen.errors import ConfigError
 from synthgen.judge.aspects import Aspect
+from synthgen.judge.frame import Question, frame_texts
 from synthgen.judge.render import quote_rubric_marks
 from synthgen.records import Message, stable_hex
 from synthgen.tasks.stub import loading, make_stub
@@ -29,7 +33,10 @@ _ANNOTATION_HEADING = "## Annotation\n"
 """Where a template's general part ends, and the instruction and the texts begin."""
 
 _OUTPUT_HEADING = "### Output\n"
-"""Where the texts end, and the judge's answer is to begin."""
+"""Where the texts end, and the judge's answer is to begin; in the general part, what the answer is to look like."""
+
+_FORMAT_LINE = re.compile(r"^## Format:?\n", re.MULTILINE)
+_ASKS_FOR_RATIONALES = " with a rating and rationale."
 
 
 def render_judge_prompt(
@@ -64,6 +71,49 @@ def render_judge_prompt(
     if note:
         messages[1]["content"] += f"\n\n{note}"
     return messages
+
+
+def render_framed_prompt(
+    aspect: Aspect,
+    question: Question,
+    texts: Sequence[str],
+    cut: Sequence[bool],
+    rationale: Rationale,
+    note: str = "",
+    layout: JudgeLayout = JudgeLayout.rubric_first,
+) -> list[Message]:
+    """Return the conversation that asks for a rating of each of `texts` (in this order), shown letter for letter.
+
+    What is asked for stands together: the rubric, the form of the answer and `note`, which says more of it. Without
+    rationales nothing asks for any. The answer begins right below the last heading.
+
+    Args:
+        question: the prompt and its reference (`frame_question`).
+        cut: whether a token limit cut a text off, aligned with `texts`.
+    """
+    n = len(texts)
+    task = _load_task(_OWN_RUBRIC_BASE if aspect.rubric is not None else aspect.name)
+    system, user = cast(list[Message], task.format_input({"instruction": "", "generations": [""] * n}))
+    rubric, general = _FORMAT_LINE.split(user["content"].partition(_ANNOTATION_HEADING)[0], maxsplit=1)
+    if aspect.rubric is not None:
+        rubric = _render_rubric(aspect)
+    answer = general.partition(_OUTPUT_HEADING)[2].removesuffix("---\n\n").strip()
+    if rationale is Rationale.none:
+        system["content"] = system["content"].replace(_ASKS_FOR_RATIONALES, " with a rating.")
+        answer = "\n".join(f"Text {k}: [Rating{f' for text {k}' if k == 1 else ''}]" for k in range(1, n + 1))
+        note = "Write one line for each text, in order, and nothing else."
+    shown_as = "\n".join(f"<text {k}> [Text {k}] </text {k}>" for k in range(1, n + 1))
+    task_text = (
+        f"{rubric.rstrip().removesuffix('---').rstrip()}\n\n## Format\n\n### Input\n"
+        f"<instruction> [Task goal and restrictions] </instruction>\n{shown_as}\n\n{_OUTPUT_HEADING}{answer}"
+    )
+    if note:
+        task_text += f"\n\n{note}"
+    material = f"{_ANNOTATION_HEADING}\n### Input\n{question.text}\n\n{frame_texts(texts, cut, question.nonce)}"
+    parts = [material, task_text] if layout is JudgeLayout.texts_first else [task_text, material]
+    body = "\n\n---\n\n".join(parts)
+    end = "\n\n---\n\n" if layout is JudgeLayout.texts_first else "\n\n"
+    return [system, Message(role="user", content=f"{body}{end}{_OUTPUT_HEADING}")]
 
 
 def hash_template(aspect: Aspect) -> str:

@@ -9,10 +9,12 @@ from typing import Any
 
 from synthgen.config import PromptsConfig
 from synthgen.errors import ConfigError
+from synthgen.prompts.completions import LISTS, read_completions
 from synthgen.prompts.files import FileSource
 from synthgen.prompts.locate import locate_sources
-from synthgen.prompts.messages import UnusableRowError, check_text, read_messages
+from synthgen.prompts.messages import read_messages
 from synthgen.prompts.rows import Row
+from synthgen.prompts.unusable import UnusableRowError, check_text
 from synthgen.records import Message
 
 
@@ -52,7 +54,9 @@ def read_labelled(
     - `prompt` (or `instruction`, `question`, `messages`), `chosen`, `rejected`: texts, or lists of messages whose last
       turn is the answer and which may hold the prompt, as in RewardBench (arXiv 2403.13787) and UltraFeedback;
     - `input`, `output_1`, `output_2`, `label` 1 or 2: LLMBar (arXiv 2310.07641);
-    - `question`, `response_A`, `response_B`, `label` `A>B` or `B>A`: JudgeBench (arXiv 2410.12784).
+    - `question`, `response_A`, `response_B`, `label` `A>B` or `B>A`: JudgeBench (arXiv 2410.12784);
+    - completions with a number each, in any form that `generators.<name>.path` takes (`synthgen.prompts.completions`):
+      the best and the worst of a row are a pair.
     `id` (or `pair_id`) and `subset` (or, in JudgeBench, `source`) are taken where they are there; else the row number
     in its file is the id, and of several files the file's name the subset. Where ids repeat, the subset is put before
     them.
@@ -100,6 +104,8 @@ def _choose_reader(row: Mapping[str, Any], path: str, key: str) -> Callable[[Map
     for fields, read in _READERS.items():
         if all(field in row for field in fields):
             return read
+    if any(row.get(name) for name in LISTS):
+        return _read_scored
     wanted = "; or ".join(", ".join(fields) for fields in _READERS)
     raise ConfigError(f"{key}={path} has the fields {', '.join(row)}; it needs {wanted}")
 
@@ -126,6 +132,19 @@ def _read_side(value: Any) -> tuple[list[Message] | None, str]:
     if not isinstance(answer, str):
         raise UnusableRowError("not_a_text", "the last turn of chosen or rejected has no text")
     return (read_messages(value[:-1])[0] if len(value) > 1 else None), answer
+
+
+def _read_scored(row: Mapping[str, Any]) -> _Content:
+    prompt = next((row[name] for name in _PROMPT_FIELDS if row.get(name)), None)
+    if prompt is None:
+        raise UnusableRowError("no_prompt", f"the row has no prompt; looked for {', '.join(_PROMPT_FIELDS)}")
+    scored = [(one.score, one.text) for one in read_completions(row) if one.score is not None]
+    if len(scored) < 2:
+        raise UnusableRowError("no_label", "fewer than two completions of the row have a number")
+    best, worst = max(scored, key=lambda one: one[0]), min(scored, key=lambda one: one[0])
+    if best[0] == worst[0]:
+        raise UnusableRowError("no_difference", "all completions of the row have the same number")
+    return read_messages(prompt)[0], (best[1], worst[1]), 0
 
 
 def _read_llmbar(row: Mapping[str, Any]) -> _Content:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from synthgen.config.stage_names import name_generations
 from synthgen.judge_eval.labelled import LabelledPair, LabelledSet
-from synthgen.records import GENERATIONS_SCHEMA, PROMPTS_SCHEMA, Tables, stable_hex
+from synthgen.records import GENERATIONS_SCHEMA, PROMPTS_SCHEMA, Tables, dump_calls, extend_schema, stable_hex
 
 GENERATOR = "labelled"
 """The generator that the texts seem to come from: A is its sample 0, B its sample 1."""
@@ -24,7 +25,7 @@ def to_unit_tables(labelled: LabelledSet | Sequence[LabelledPair]) -> Tables:
         labelled: all pairs, or the part of them that makes a unit.
     """
     pairs = labelled.pairs if isinstance(labelled, LabelledSet) else labelled
-    prompts = [
+    prompts: list[dict[str, Any]] = [
         {
             "prompt_id": make_pair_id(pair),
             "messages": list(pair.messages),
@@ -49,8 +50,12 @@ def to_unit_tables(labelled: LabelledSet | Sequence[LabelledPair]) -> Tables:
         for pair in pairs
         for sample_index, completion_id in enumerate(COMPLETION_IDS)
     ]
+    calls = dump_calls([pair.messages for pair in pairs], [()] * len(pairs))
+    for name, column in calls.items():
+        for prompt, value in zip(prompts, column, strict=True):
+            prompt[name] = value
     return {
-        "prompts": pa.Table.from_pylist(prompts, schema=PROMPTS_SCHEMA),
+        "prompts": pa.Table.from_pylist(prompts, schema=extend_schema(PROMPTS_SCHEMA, list(calls))),
         name_generations(GENERATOR): pa.Table.from_pylist(texts, schema=GENERATIONS_SCHEMA),
     }
 

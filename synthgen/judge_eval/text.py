@@ -20,10 +20,12 @@ _COLUMNS = {
     "failed_rate": "failed",
 }
 _WIDTH = 110
+FEW = 30
+"""Pairs below which an interval is so wide that a good judge may not be told from chance."""
 
 
 def format_eval(result: Mapping[str, Any], where: str | None = None) -> str:
-    """Return a row per subset and one for all, for each judge, a verdict and what the columns mean.
+    """Return a row per subset and one for all, for each judge, what the columns mean, and at the end the verdicts.
 
     Args:
         result: what `evaluate` returned. where: the file that holds it; None: none does.
@@ -31,11 +33,7 @@ def format_eval(result: Mapping[str, Any], where: str | None = None) -> str:
     judges = result.get("judges") or {result["judge_model"]: result}
     lines: list[str] = []
     for name, own in judges.items():
-        lines += [*_tabulate(own), "", *textwrap.wrap(f"{name}: {_say_verdict(own)}", _WIDTH)]
-        lines += [line for text in _say_rest(own) for line in textwrap.wrap(text, _WIDTH)] + [""]
-    for pair in result.get("agreement_between_judges") or []:
-        share = "-" if pair["share"] is None else f"{100 * pair['share']:.1f}%"
-        lines.append(f"{' and '.join(pair['judges'])} say the same of {share} of {pair['pairs']:,} pairs.")
+        lines += [*([f"{name}:"] if len(judges) > 1 else []), *_tabulate(own), ""]
     lines += [
         "accuracy: ties count half, 50% is chance; failed wrong: the same, what failed counts as wrong; consistent:",
         "right in both orders; JudgeBench: its rule, right and tie counts as right; LLMBar agree: the same verdict in",
@@ -44,6 +42,13 @@ def format_eval(result: Mapping[str, Any], where: str | None = None) -> str:
     if result["unreadable"]:
         reasons = ", ".join(f"{reason} {count}" for reason, count in result["unreadable"].items())
         lines.append(f"Rows left out: {reasons}.")
+    lines.append("")
+    for pair in result.get("agreement_between_judges") or []:
+        share = "-" if pair["share"] is None else f"{100 * pair['share']:.1f}%"
+        lines.append(f"{' and '.join(pair['judges'])} say the same of {share} of {pair['pairs']:,} pairs.")
+    for name, own in judges.items():
+        lines += [line for text in _say_rest(own) for line in textwrap.wrap(text, _WIDTH)]
+        lines += textwrap.wrap(f"{name}: {_say_verdict(own)}", _WIDTH)
     if where is not None:
         lines.append(f"All figures: {where}")
     return "\n".join(lines)
@@ -66,7 +71,8 @@ def _say_verdict(result: Mapping[str, Any]) -> str:
     accuracy = f"{100 * measures['accuracy']:.1f}% ({100 * low:.1f} to {100 * high:.1f})"
     orders = f"{result['orders']} order{'s' if result['orders'] != 1 else ''}"
     if low <= 0.5 <= high:
-        return f"no better than chance: right in {accuracy} of the cases, {orders}"
+        few = "" if measures["judged"] >= FEW else f", as far as {measures['judged']} pairs can tell"
+        return f"no better than chance{few}: right in {accuracy} of the cases, {orders}"
     return f"{'better' if low > 0.5 else 'worse'} than chance: right in {accuracy} of the cases, {orders}"
 
 

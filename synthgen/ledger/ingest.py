@@ -27,6 +27,8 @@ from synthgen.ledger.manifest import (
     describe_unit,
     digest_columns,
     digest_ids,
+    mark_ids,
+    mark_of,
     read_manifest,
     write_manifest,
 )
@@ -43,7 +45,14 @@ from synthgen.ledger.run_dir import (
 )
 from synthgen.prompts import RULES, PromptSource
 from synthgen.prompts.source import PromptRow, make_table
-from synthgen.records import PROMPT_PARTS, PROMPTS_SCHEMA
+from synthgen.records import (
+    PROMPT_PARTS,
+    PROMPTS_SCHEMA,
+    concat_units,
+    extend_schema,
+    list_conversations,
+    list_tools,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +77,11 @@ class PromptLedger:
     def rows(self) -> int:
         """Prompts in all, those that are left out of the data set too."""
         return sum(self.unit_rows)
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether some unit has prompts with tools, or with turns that call some."""
+        return any(unit.tools for unit in self.units)
 
     def accepts(self, unit: int, digest: str, columns: Iterable[str]) -> bool:
         """Return whether what a stage made from a file of this unit's prompts holds.
@@ -170,7 +184,9 @@ class _Known:
 
     Attributes:
         ids: of its prompts, in order, or None where its file is of no use.
+        marks: by which its prompts are found in the source where its file is of no use.
         twins: `PromptSource.twin_key` of its prompts, in order.
+        found: its prompts as the source gives them, where its file was of no use and the source has them all.
     """
 
     rows: int
@@ -179,7 +195,9 @@ class _Known:
     columns: Mapping[str, str]
     former: Mapping[str, Sequence[str]]
     ids_digest: str | None = None
+    marks: Sequence[bytes] = ()
     twins: Sequence[bytes] = ()
+    found: pa.Table | None = None
 
 
 class _Reading:
@@ -205,6 +223,7 @@ class _Reading:
         self._new: list[PromptRow] = []
         self._cut = 0  # new units so far
         self._written: list[int] = []
+        _find_lost(self._known, source)
         self._damaged = [unit for unit, known in enumerate(self._known) if known.ids is None]
         self.changed: dict[int, bytes] = {}
 
@@ -265,9 +284,11 @@ class _Reading:
                 continue
             rows = self._open.pop(unit, {})
             missing += [prompt_id for row, prompt_id in enumerate(known.ids) if row not in rows]
-            stored = self._run_dir.read_unit(PROMPTS, unit).replace_schema_metadata(None)
+            stored = known.found
+            if stored is None:
+                stored = self._run_dir.read_unit(PROMPTS, unit).replace_schema_metadata(None)
             parts = [make_table([rows[row]]) if row in rows else stored.slice(row, 1) for row in range(known.rows)]
-            self._compare(unit, pa.concat_tables(parts))
+            self._compare(unit, concat_units(parts))
         return missing
 
     def _compare(self, unit: int, table: pa.Table) -> None:
@@ -275,8 +296,17 @@ class _Reading:
         known = self._known[unit]
         columns = digest_columns(table)
         edited = [name for name, digest in columns.items() if known.columns.get(name) != digest]
-        if not edited:
-            self._units[unit] = PromptUnit(known.rows, known.file, digest_ids(known.ids or ()), columns, known.former)
+        if not edited and known.found is None:
+            ids = known.ids or ()
+            self._units[unit] = PromptUnit(
+                known.rows,
+                known.file,
+                digest_ids(ids),
+                columns,
+                known.former,
+                mark_ids(ids),
+                "tools" in table.column_names,
+            )
             return
         data = encode_unit(table.combine_chunks(), None)
         former = {digest: sorted({*names, *edited}) for digest, names in {**known.former, known.file: ()}.items()}
@@ -290,9 +320,9 @@ class _Reading:
         self.changed[unit] = data
 
     def _restore_damaged(self) -> None:
-        """Make the units anew whose files are gone, from the prompts that no other unit holds.
+        """Make the units anew that `_find_lost` could not, from the prompts that no other unit holds.
 
-        Which ones, the manifest says; a manifest that does not is read as the order of the source.
+        Those of a manifest without marks: its digest says which ones, and where it has none, the order of the source.
         """
         for unit in self._damaged:
             known = self._known[unit]
@@ -354,7 +384,7 @@ class _Reading:
             f"run.dir={self._run_dir.url} holds {held} prompts, and prompts.path={self._source.path}{limit} gives "
             f"{len(missing)} of them no more (the first: {missing[0]}); a run can grow but not lose prompts: put them "
             "back, leave them out of the data set with prompts.removed=drop, keep them with prompts.removed=keep, or "
-            "choose another run.dir"
+            f"choose another run.dir and take what is the same along with run.reuse=[{self._run_dir.url}]"
         )
 
 
@@ -371,7 +401,7 @@ def _list_known(run_dir: RunDir, manifest: Manifest | None, source: PromptSource
         if said is None:
             item = _Known(rows, None, "", {}, {})
         else:
-            item = _Known(rows, None, said.file, said.columns, said.former, said.ids)
+            item = _Known(rows, None, said.file, said.columns, said.former, said.ids, said.marks)
         if table is not None and table.num_rows == rows:
             ids = table["prompt_id"].to_pylist()
             if said is None and not seen.isdisjoint(ids):
@@ -389,13 +419,37 @@ def _list_known(run_dir: RunDir, manifest: Manifest | None, source: PromptSource
     return known
 
 
+def _find_lost(known: Sequence[_Known], source: PromptSource) -> None:
+    """Give the units whose files are of no use their prompts again, where the source has them all, wherever they stand.
+
+    From then on they are units like any other: prompts of theirs may be excluded, removed or edited at the same start.
+    """
+    lost = [item for item in known if item.ids is None and item.marks]
+    if not lost:
+        return
+    wanted = {mark for item in lost for mark in item.marks}
+    found: dict[bytes, PromptRow] = {}
+    for row in source.rows_as_prompts():
+        if (mark := mark_of(row[0])) in wanted:
+            found.setdefault(mark, row)
+    for item in lost:
+        rows = [found[mark] for mark in item.marks if mark in found]
+        ids = [row[0] for row in rows]
+        if digest_ids(ids) != item.ids_digest:
+            continue
+        item.ids, item.found = ids, make_table(rows).combine_chunks()
+        item.twins = _list_twins(item.found, source)
+
+
 def _edited(said: PromptUnit, columns: Mapping[str, str]) -> list[str]:
     return [name for name, digest in columns.items() if said.columns.get(name) != digest]
 
 
 def _list_twins(table: pa.Table, source: PromptSource) -> list[bytes]:
-    conversations: list[Any] = table["messages"].to_pylist()
-    return [source.twin_key(messages) for messages in conversations]
+    return [
+        source.twin_key(messages, tools)
+        for messages, tools in zip(list_conversations(table), list_tools(table), strict=True)
+    ]
 
 
 def _list_files(run_dir: RunDir, source: PromptSource) -> list[_Known]:
@@ -431,7 +485,7 @@ def _read_whole(run_dir: RunDir, unit: int) -> pa.Table | None:
     except CorruptUnitError as error:
         logger.warning("%s; it is read from the source again", error)
         return None
-    return table if table.schema.equals(PROMPTS_SCHEMA) else None
+    return table if table.schema.equals(extend_schema(PROMPTS_SCHEMA, table.schema.names)) else None
 
 
 def _note_left_out_rows(run_dir: RunDir, source: PromptSource) -> None:

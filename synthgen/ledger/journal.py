@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from synthgen.ledger.run_dir import RunDir
-from synthgen.records import Bill, ChoiceLogprobs, Completion
+from synthgen.records import Bill, ChoiceLogprobs, Completion, WrittenCall
 
 Sample = tuple[str, int]
 """(what was asked, as a hash; index of the sample)."""
@@ -67,4 +67,5 @@ def _read_line(line: str) -> dict[Sample, Completion]:
 
 def _read_completion(fields: dict[str, Any]) -> Completion:
     places = tuple(ChoiceLogprobs(place["start"], place["logprobs"]) for place in fields.pop("choice_logprobs"))
-    return Completion(**{**fields, "bill": Bill(**fields["bill"])}, choice_logprobs=places)
+    calls = tuple(WrittenCall(**call) for call in fields.pop("tool_calls", ()))
+    return Completion(**{**fields, "bill": Bill(**fields["bill"])}, choice_logprobs=places, tool_calls=calls)

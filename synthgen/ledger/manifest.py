@@ -5,6 +5,7 @@ A unit's file counts only if it is what the manifest says. Units on the disk tha
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,9 @@ from synthgen.records import EDITABLE
 
 logger = logging.getLogger(__name__)
 
+MARK_BYTES = 6
+"""Of a prompt's id, those that the manifest holds: by them a lost prompt is found among millions, at 8 bytes each."""
+
 
 @dataclass(frozen=True, slots=True)
 class PromptUnit:
@@ -31,6 +35,9 @@ class PromptUnit:
         columns: digest of each of EDITABLE.
         former: digests of files that stood here before, each with the columns that have changed since; `""`: an unknown
             file, of which all may have.
+        marks: the first MARK_BYTES of every prompt id, in order, by which the source is searched should the file be
+            lost; empty: a manifest that was written before there were any.
+        tools: whether it has the columns of TOOLS_FIELDS.
     """
 
     rows: int
@@ -38,6 +45,8 @@ class PromptUnit:
     ids: str
     columns: Mapping[str, str]
     former: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    marks: Sequence[bytes] = ()
+    tools: bool = False
 
     def accepts(self, digest: str, columns: Iterable[str]) -> bool:
         """Return whether what was made from the file with this digest holds, for a stage that reads these columns."""
@@ -97,6 +106,8 @@ def write_manifest(run_dir: RunDir, manifest: Manifest) -> None:
             "file": unit.file,
             "ids": unit.ids,
             **unit.columns,
+            **({"marks": base64.b64encode(b"".join(unit.marks)).decode()} if unit.marks else {}),
+            **({"tools": True} if unit.tools else {}),
             **({"former": {digest: list(columns) for digest, columns in unit.former.items()}} if unit.former else {}),
         }
         for unit in manifest.units or ()
@@ -116,13 +127,31 @@ def write_manifest(run_dir: RunDir, manifest: Manifest) -> None:
 
 def describe_unit(table: pa.Table, file: str, former: Mapping[str, Sequence[str]] | None = None) -> PromptUnit:
     """Return what a table of PROMPTS_SCHEMA is, as the file with this digest."""
-    ids = digest_ids(table["prompt_id"].to_pylist())
-    return PromptUnit(table.num_rows, file, ids, digest_columns(table), former or {})
+    ids = table["prompt_id"].to_pylist()
+    return PromptUnit(
+        table.num_rows,
+        file,
+        digest_ids(ids),
+        digest_columns(table),
+        former or {},
+        mark_ids(ids),
+        "tools" in table.column_names,
+    )
 
 
 def digest_ids(ids: Iterable[str]) -> str:
     """Return the digest of prompt ids in their order."""
     return _digest(ids)
+
+
+def mark_ids(ids: Iterable[str]) -> list[bytes]:
+    """Return what a manifest holds of every prompt id, in order."""
+    return [mark_of(prompt_id) for prompt_id in ids]
+
+
+def mark_of(prompt_id: str) -> bytes:
+    """Return what a manifest holds of a prompt id: its first MARK_BYTES."""
+    return bytes.fromhex(prompt_id)[:MARK_BYTES]
 
 
 def digest_columns(table: pa.Table) -> dict[str, str]:
@@ -156,6 +185,8 @@ def _parse(value: Mapping[str, Any]) -> Manifest:
                 str(unit["ids"]),
                 {name: str(unit[name]) for name in EDITABLE},
                 {str(digest): [str(name) for name in names] for digest, names in unit.get("former", {}).items()},
+                _parse_marks(unit.get("marks", ""), rows),
+                unit.get("tools") is True,
             )
             for rows, unit in zip(unit_rows, written, strict=True)
         ]
@@ -163,3 +194,10 @@ def _parse(value: Mapping[str, Any]) -> Manifest:
     removed = str(value.get("removed", RemovedPrompts.refuse.value))
     stats, rules = dict(value["stats"]), int(value.get("rules", 0))
     return Manifest(str(value["fingerprint"]), unit_rows, units, stats, excluded, missing, removed, rules)
+
+
+def _parse_marks(value: str, rows: int) -> list[bytes]:
+    data = base64.b64decode(value, validate=True)
+    if data and len(data) != rows * MARK_BYTES:
+        raise ValueError(f"{len(data)} bytes of marks for {rows} prompts")
+    return [data[start : start + MARK_BYTES] for start in range(0, len(data), MARK_BYTES)]

@@ -11,7 +11,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,14 +84,17 @@ class ObjectStorage:
         return True
 
     def list(self, prefix: str) -> list[str]:
+        return sorted(self.measure(prefix))
+
+    def measure(self, prefix: str) -> dict[str, int]:
         import obstore
 
         wanted = prefix.strip("/")
 
-        def ask(tries: int) -> Iterable[str]:
-            return [meta["path"] for chunk in obstore.list(self._store, wanted or None) for meta in chunk]
+        def ask(tries: int) -> dict[str, int]:
+            return {meta["path"]: meta["size"] for chunk in obstore.list(self._store, wanted or None) for meta in chunk}
 
-        return sorted(self._ask("listed", f"{wanted}/", ask))
+        return self._ask("listed", f"{wanted}/", ask)
 
     def create(self, path: str, data: bytes) -> bool:
         import obstore

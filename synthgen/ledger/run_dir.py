@@ -30,6 +30,8 @@ from synthgen.records import PROMPTS_SCHEMA, UnitCounts
 logger = logging.getLogger(__name__)
 
 PROMPTS = "prompts"
+LABELLED = "labelled"
+"""Name of the prompts of `judge-eval`, which lie in a directory of a stage's form."""
 MANIFEST = "prompts/manifest.json"
 PROBE = ".tmp-probe"
 FIRST_CONTACT_S = 20.0
@@ -421,7 +423,9 @@ def decode_unit(data: bytes, directory: str, unit: int, rows: tuple[int, int] | 
     place = (table.schema.metadata or {}).get(PLACE_KEY, path.encode()).decode("utf-8", "replace")
     if place != path:
         raise CorruptUnitError(directory, unit, f"holds what belongs to {place}", rows)
-    if directory != PROMPTS and table.schema.names == PROMPTS_SCHEMA.names:  # these have no place in their footer
+    is_prompts = directory == PROMPTS or directory.startswith(stage_directory(LABELLED, ""))
+    holds_prompts = table.schema.names[: len(PROMPTS_SCHEMA)] == PROMPTS_SCHEMA.names
+    if holds_prompts and not is_prompts:  # these have no place in their footer
         raise CorruptUnitError(directory, unit, "holds prompts", rows)
     digest = digest_bytes(data).encode()
     return table.replace_schema_metadata({**(table.schema.metadata or {}), DIGEST_KEY: digest})

@@ -38,6 +38,9 @@ class Storage(Protocol):
     def list(self, prefix: str) -> list[str]:
         """Return the sorted paths of all files below the directory `prefix` (at any depth; `""`: the root)."""
 
+    def measure(self, prefix: str) -> dict[str, int]:
+        """Return the bytes of each file that `list` names, by path."""
+
     def create(self, path: str, data: bytes) -> bool:
         """Write a new file, durably and whole. Return False, changing nothing, where it exists already."""
 
@@ -121,6 +124,13 @@ class LocalStorage:
                 else:
                     found.append(head + entry.name)
         return sorted(found)
+
+    def measure(self, prefix: str) -> dict[str, int]:
+        sizes: dict[str, int] = {}
+        for path in self.list(prefix):
+            with contextlib.suppress(FileNotFoundError):
+                sizes[path] = (self._root / path).lstat().st_size
+        return sizes
 
     def create(self, path: str, data: bytes) -> bool:
         final = self._root / path
@@ -215,6 +225,10 @@ class GuardedStorage:
     def list(self, prefix: str) -> list[str]:
         self._check_read()
         return self._storage.list(prefix)
+
+    def measure(self, prefix: str) -> dict[str, int]:
+        self._check_read()
+        return self._storage.measure(prefix)
 
     def create(self, path: str, data: bytes) -> bool:
         self._check()

@@ -195,7 +195,8 @@ class ProgressView:
             tokens, failed = self._output_tokens(name), totals.counts.failed_rows
             text = f"{name} {totals.done}/{totals.units} units, {totals.counts.rows} rows"
             if tokens:
-                text += f", {tokens:,} tokens, {self._rate(name, 2, LIVE_WINDOW_S):,.0f} tok/s"
+                text += f", {tokens:,} tokens"
+                text += f", {rate:,.0f} tok/s" if (rate := self._rate(name, 2, LIVE_WINDOW_S)) else ""
             parts.append(text + (f", {failed} failed" if failed else ""))
         parts += [", ".join(_replica_states(snapshot)), *_loading(snapshot), *_in_engines(snapshot)]
         return f"[{format_duration(snapshot.elapsed_s)}] {' | '.join(parts)} | ETA {self._eta_text(snapshot)}"
@@ -224,7 +225,7 @@ class ProgressView:
                 f"{totals.done:,}/{totals.units:,}",
                 f"{totals.counts.rows:,}",
                 f"{self._output_tokens(name):,}",
-                f"{self._rate(name, 2, LIVE_WINDOW_S):,.0f}",
+                f"{rate:,.0f}" if (rate := self._rate(name, 2, LIVE_WINDOW_S)) else "–",  # 0 is no speed: it loads
                 Text(f"{failed:,}", style="red" if failed else ""),
             )
         footer = [f"{format_duration(snapshot.elapsed_s)} elapsed", f"ETA {self._eta_text(snapshot)}"]

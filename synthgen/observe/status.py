@@ -27,14 +27,15 @@ MAX_FAILURE_FILES = 2000
 
 NO_STATUS = "status.json is absent or damaged, so how the last start ended is not known; start the same command again"
 
-BUSY = ("starting", "ingesting", "running", "exporting")
+BUSY = ("starting", "ingesting", "training", "running", "exporting")
 
 
 def read_status(run_dir: RunDir) -> dict[str, Any]:
     """Return the state of a run.
 
-    `state` is that of `status.json` (starting, ingesting, running, exporting, complete, stopped, failed), or `dead`
-    where it says that a driver is at work and none is. `stages.<name>.committed` counts unit files; its other numbers
+    `state` is that of `status.json` (starting, ingesting, training, running, exporting, complete, stopped, failed), or
+    `dead` where it says that a driver is at work and none is.
+    `stages.<name>.committed` counts unit files; its other numbers
     are of the driver's session, or of all sessions once the run is complete. `failures` are quarantined requests of all
     sessions by stage and reason.
 

@@ -1,10 +1,10 @@
 """From judgements to training data: scores, pairs, KTO rows, and what became of every prompt."""
 
 from synthgen.pairs.again import pair_generations
+from synthgen.pairs.combine import Fit, list_thresholds, needs_fit
 from synthgen.pairs.counts import PairCounts
 from synthgen.pairs.estimates import Estimates, estimate_first, take_first
 from synthgen.pairs.pairing import UnitPairs, fit_unit, pair_unit
-from synthgen.pairs.scorers import Fit, list_thresholds, needs_fit
 from synthgen.pairs.scores import SCORES_SCHEMA, score_unit
 from synthgen.pairs.settings import check_pairs
 
@@ -25,5 +25,5 @@ __all__ = [
     "take_first",
 ]
 
-PUBLIC = ("counts", "eligibility", "estimates", "flips", "index", "place", "ratings", "scorers")
+PUBLIC = ("counts", "eligibility", "estimates", "flips", "index", "place", "ratings", "refusals", "combine")
 IMPORTS = ("config",)

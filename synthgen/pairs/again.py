@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config import PairsConfig
 from synthgen.config.stage_names import JUDGE
 from synthgen.errors import ConfigError
+from synthgen.pairs.combine import Fit, fit_scores, needs_fit
 from synthgen.pairs.estimates import NO_LIMIT, settle
 from synthgen.pairs.index import index_completions
 from synthgen.pairs.pairing import UnitPairs, pair_scored, sort_generations
-from synthgen.pairs.scorers import Fit, fit_scores, needs_fit, read_scores
+from synthgen.pairs.score_table import read_scores
 from synthgen.pairs.settings import check_pairs
-from synthgen.records import PROMPTS_SCHEMA, SCORED_GENERATIONS_SCHEMA, count_answer_tokens, extend_generations
+from synthgen.records import (
+    CALLS_OF,
+    PROMPTS_SCHEMA,
+    SCORED_GENERATIONS_SCHEMA,
+    count_answer_tokens,
+    extend_generations,
+    extend_schema,
+    split_turns,
+)
 
 
 def pair_generations(
@@ -47,14 +58,21 @@ def pair_generations(
             f"pairs.max_flip_probability={config.max_flip_probability} is estimated over a run's judgements, which a "
             "table of completions does not hold whole; give pairs.min_margin, as the run's report has it"
         )
-    scored = read_scores(generations)
+    if config.target is not None:
+        raise ConfigError(
+            f"pairs.target={config.target} is the first pairs of a run, unit by unit, which a table of completions "
+            "does not say; leave it out, and take as many rows as you want"
+        )
+    generations = split_turns(generations)
+    of_prompts = (*config.prompt_must_pass, *config.prompt_must_fail)
+    scored = read_scores(generations, of_prompts)
     scorers = list(scored.values)
-    check_pairs(config, pc.unique(generations["generator"]).to_pylist(), scorers)
+    check_pairs(config, pc.unique(generations["generator"]).to_pylist(), scorers, _list_there(generations, of_prompts))
     schema = extend_generations(generations.column_names)
     generations = sort_generations(generations.select(schema.names).cast(schema))
     prompts = _make_prompts(generations) if prompts is None else prompts.sort_by("prompt_id")
     index = index_completions(generations, prompts["prompt_id"].combine_chunks())
-    scored = read_scores(generations)
+    scored = read_scores(generations, of_prompts)
     if fit_prompts is not None and needs_fit(config, scorers):
         part = generations.filter(pc.is_in(generations["prompt_id"], pc.unique(fit_prompts)))
         fit = _fit(part, config)
@@ -64,8 +82,16 @@ def pair_generations(
     return pair_scored(prompts, generations, index, scored, config, run_seed, fit)
 
 
+def _list_there(generations: pa.Table, names: Sequence[str]) -> list[str]:
+    """Return those of `names` that are scorers of the table."""
+    if "scores" not in generations.column_names:
+        return []
+    there = pc.unique(pc.struct_field(pc.list_flatten(generations["scores"]), "scorer")).to_pylist()
+    return [name for name in names if name in there]
+
+
 def _fit(generations: pa.Table, config: PairsConfig) -> Fit:
-    scored = read_scores(generations)
+    scored = read_scores(generations, (*config.prompt_must_pass, *config.prompt_must_fail))
     tokens = count_answer_tokens(generations).cast(pa.float64()).to_numpy()
     return fit_scores(scored, config, list(scored.values), index_completions(generations), tokens)
 
@@ -83,4 +109,7 @@ def _make_prompts(generations: pa.Table) -> pa.Table:
         "reference": pa.nulls(rows, pa.string()),
         "metadata": pa.repeat(pa.scalar("{}", pa.string()), rows),
     }
-    return pa.table(columns, schema=PROMPTS_SCHEMA)
+    if "tools" in generations.column_names:
+        columns |= {"tools": generations["tools"].combine_chunks().take(first)}
+        columns |= {"calls": generations[f"prompt{CALLS_OF}"].combine_chunks().take(first)}
+    return pa.table(columns, schema=extend_schema(PROMPTS_SCHEMA, list(columns)))

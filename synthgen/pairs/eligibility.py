@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.pairs.refusals import find_refusals
-from synthgen.records import WHOLE_FINISH_REASONS
+from synthgen.records import WHOLE_FINISH_REASONS, join_calls
 
 FAULTS = ("chosen_cut_off", "chosen_empty", "chosen_refusal", "chosen_failed")
 """Why a completion must not be chosen, in the order in which they are looked for. The last is not of its text: it does
@@ -24,14 +24,14 @@ def find_faults(generations: pa.Table, drop_refusals: bool) -> npt.NDArray[np.in
     """Return, per completion, the index in FAULTS of the first fault that it has, -1 without one.
 
     Args:
-        generations: GENERATIONS_SCHEMA. Failed rows (text null) count as empty.
+        generations: GENERATIONS_SCHEMA. Failed rows (text null) count as empty; what calls a tool does not.
         drop_refusals: whether refusals count as a fault.
     """
     text = generations["text"]
     faults = np.full(len(generations), -1, dtype=np.int8)
     if drop_refusals:
         faults[_mask(find_refusals(text))] = 2
-    faults[~_mask(pc.match_substring_regex(text, _VISIBLE))] = 1
+    faults[~_mask(pc.match_substring_regex(join_calls(generations), _VISIBLE))] = 1
     faults[_mask(pc.equal(generations["finish_reason"], "length"))] = 0
     return faults
 

@@ -107,14 +107,20 @@ def take_first(units: Iterable[Tables]) -> tuple[list[Tables], Iterator[Tables]]
         prompts.append(prompts[-1] + tables["prompts"].num_rows)
         if prompts[-1] >= MOST_PROMPTS:
             break
-    wanted = LEAST_PROMPTS
-    while 2 * wanted <= min(prompts[-1], MOST_PROMPTS):
-        wanted *= 2
+    wanted = count_first(prompts[-1])
     enough = next((units for units, held in enumerate(prompts) if held >= wanted), len(read))
     first = read[:enough]
-    if prompts[enough] > wanted and prompts[-1] >= LEAST_PROMPTS:
+    if prompts[enough] > wanted:
         first[-1] = _cut(first[-1], wanted - prompts[enough - 1])
     return first, chain(read, rest)
+
+
+def count_first(prompts: int) -> int:
+    """Return how many of the first `prompts` prompts of a run are estimated on."""
+    wanted = LEAST_PROMPTS
+    while 2 * wanted <= min(prompts, MOST_PROMPTS):
+        wanted *= 2
+    return min(wanted, prompts)
 
 
 def estimate_first(

@@ -10,25 +10,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config import PairsConfig
+from synthgen.config.own_files import public_own
 from synthgen.config.stage_names import JUDGE
-from synthgen.pairs.counts import PairCounts
-from synthgen.pairs.eligibility import add_gate, find_faults, find_whole
-from synthgen.pairs.estimates import Estimates, settle
-from synthgen.pairs.index import BoolArray, CompletionIndex, FloatArray, IntArray, combine, index_completions
-from synthgen.pairs.place import take_out_place
-from synthgen.pairs.ratings import drop_canaries, flatten_ratings
-from synthgen.pairs.scorers import (
+from synthgen.pairs.combine import (
     FAIL,
     PASS,
     Fit,
     Scored,
     combine_scores,
     find_gated,
+    find_unfit,
     fit_scores,
-    gather_scores,
     read_cuts,
     resolve_weights,
 )
+from synthgen.pairs.counts import PairCounts
+from synthgen.pairs.eligibility import add_gate, find_faults, find_whole
+from synthgen.pairs.estimates import Estimates, settle
+from synthgen.pairs.index import BoolArray, CompletionIndex, FloatArray, IntArray, combine, index_completions
+from synthgen.pairs.place import take_out_place
+from synthgen.pairs.ratings import drop_canaries, flatten_ratings
+from synthgen.pairs.score_table import gather_scores
 from synthgen.pairs.scores import average_aspects, average_repetitions
 from synthgen.pairs.selection import select_pairs
 from synthgen.pairs.tables import build_generations, build_kto, build_pairs, fill_scores
@@ -151,14 +153,16 @@ def pair_scored(
     """
     weights = resolve_weights(config, list(scored.values))
     scores = combine_scores(scored, weights, fit, index, _count_tokens(generations))
+    unfit = find_unfit(scored, config)
+    scores = np.where(unfit >= 0, np.nan, scores)  # of prompts that are left out nothing is made
     generations = fill_scores(generations, scores)
     faults = find_faults(generations, config.drop_refusals)
     gated = add_gate(faults, find_gated(scored, config.chosen_must_pass, PASS, config))
     may_be_rejected = find_gated(scored, config.rejected_must_fail, FAIL, config)
-    selection = select_pairs(generations, index, scores, gated, config, run_seed, may_be_rejected)
+    selection = select_pairs(generations, index, scores, gated, config, run_seed, may_be_rejected, unfit)
     rows, labels = _label_completions(generations, scores, faults < 0, config, scored, weights)
     return UnitPairs(
-        pairs=build_pairs(prompts, generations, scores, selection, config.policy),
+        pairs=build_pairs(prompts, generations, scores, selection, public_own(config.policy)),
         kto=build_kto(prompts, generations, scores, index.prompt, rows, labels),
         generations=generations,
         counts=selection.counts,

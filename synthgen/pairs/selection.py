@@ -11,7 +11,9 @@ import polars as pl
 import pyarrow as pa
 
 from synthgen.config import PairsConfig
+from synthgen.pairs.combine import UNFIT
 from synthgen.pairs.counts import (
+    ABOVE_MAX_MARGIN,
     BELOW_MIN_MARGIN,
     CUT_OFF,
     FEW_COMPLETIONS,
@@ -20,6 +22,7 @@ from synthgen.pairs.counts import (
     LENGTH_GAP,
     LENGTH_RATIO,
     REJECTED_PASSED,
+    SCORES_TOO_FAR,
     TOO_SIMILAR,
     PairCounts,
 )
@@ -28,7 +31,7 @@ from synthgen.pairs.index import BoolArray, CompletionIndex, FloatArray, IntArra
 from synthgen.pairs.policies import BY_GENERATOR, ON_POLICY, find_policy
 from synthgen.pairs.ratings import SCORE_DECIMALS
 from synthgen.pairs.similarity import find_alike
-from synthgen.records import count_answer_tokens
+from synthgen.records import count_answer_tokens, join_calls
 
 _TIE = "tie"
 
@@ -58,6 +61,7 @@ def select_pairs(
     config: PairsConfig,
     run_seed: int,
     may_be_rejected: BoolArray,
+    unfit: npt.NDArray[np.int8],
 ) -> Selection:
     """Return the pairs that the policy proposes and the gates let through.
 
@@ -67,12 +71,13 @@ def select_pairs(
         scores: score of each completion, NaN without one.
         faults: what `find_faults` returned, and `add_gate`.
         may_be_rejected: of each completion, whether `pairs.rejected_must_fail` lets it through.
+        unfit: of each completion, why its prompt is left out (`find_unfit`).
     """
     by_score = config.policy != BY_GENERATOR
     prompt, prompts = index.prompt, len(index.prompt_ids)
     has_text = find_whole(generations, cut_off=True)
     is_whole = find_whole(generations, cut_off=config.reject_cut_off)
-    is_scored = is_whole & ~np.isnan(scores) if by_score else is_whole
+    is_scored = (is_whole & ~np.isnan(scores) if by_score else is_whole) & (unfit < 0)
     scored = _make_frame(generations, index, scores, faults, is_scored, run_seed, may_be_rejected)
     candidates = find_policy(config.policy)(scored, config)
     pair_prompt, chosen, rejected = (candidates[name].to_numpy() for name in ("prompt", "chosen", "rejected"))
@@ -80,6 +85,8 @@ def select_pairs(
     pair_prompt, chosen, rejected = pair_prompt[allowed], chosen[allowed], rejected[allowed]
 
     buckets = _Buckets(prompts)
+    for code, reason in enumerate(UNFIT):
+        buckets.settle(_occurs(prompt[unfit == code], prompts), reason)
     buckets.settle(np.bincount(prompt[has_text], minlength=prompts) < 2, FEW_COMPLETIONS)
     buckets.settle(np.bincount(prompt[is_whole], minlength=prompts) < 2, CUT_OFF)
     buckets.settle(np.bincount(prompt[is_scored], minlength=prompts) < 2, FEW_SCORES)
@@ -92,6 +99,11 @@ def select_pairs(
         sides = (config.chosen_generator, config.rejected_generator)
         there = [scored.filter(pl.col("generator") == side)["prompt"].to_numpy() for side in sides]
         buckets.settle(~(_occurs(there[0], prompts) & _occurs(there[1], prompts)), GENERATOR_ABSENT)
+    if config.max_score_std > 0:
+        too_far = _find_far_apart(scored, prompts, config.max_score_std)
+        buckets.settle(too_far, SCORES_TOO_FAR)
+        near = ~too_far[pair_prompt]
+        pair_prompt, chosen, rejected = pair_prompt[near], chosen[near], rejected[near]
     may_stand = scored if by_score else scored.filter(pl.col("generator") == config.chosen_generator)
     without, best_fault = ~_occurs(pair_prompt, prompts), _find_best_fault(may_stand, prompts)
     for code, fault in enumerate(FAULTS):
@@ -146,7 +158,12 @@ def _run_gates(
     if config.policy == BY_GENERATOR and not config.min_margin:  # whatever a score says, where there is one
         passes = np.ones(len(margin), dtype=bool)
     yield BELOW_MIN_MARGIN, passes
-    chosen, rejected = chosen[passes], rejected[passes]
+    chosen, rejected, margin = chosen[passes], rejected[passes], margin[passes]
+
+    if config.max_margin > 0:
+        passes = ~(margin > config.max_margin)  # NaN (unknown) passes
+        yield ABOVE_MAX_MARGIN, passes
+        chosen, rejected = chosen[passes], rejected[passes]
 
     tokens = count_answer_tokens(generations).cast(pa.float64()).to_numpy()
     if config.max_length_gap > 0:
@@ -160,7 +177,7 @@ def _run_gates(
         yield LENGTH_RATIO, passes
         chosen, rejected = chosen[passes], rejected[passes]
 
-    text = generations["text"]
+    text = join_calls(generations)
     yield TOO_SIMILAR, ~find_alike(text.take(pa.array(chosen)), text.take(pa.array(rejected)), config.max_similarity)
 
 
@@ -195,6 +212,13 @@ def _has_no_spread(scored: pl.DataFrame, prompts: int) -> BoolArray:
     prompt, score = scored["prompt"].to_numpy(), scored["score"].to_numpy()
     steps = (prompt[1:] == prompt[:-1]) & (score[1:] < score[:-1])
     return ~_occurs(prompt[1:][steps], prompts)
+
+
+def _find_far_apart(scored: pl.DataFrame, prompts: int, most: float) -> BoolArray:
+    """Return whether the scores of a prompt have a standard deviation (not of a sample) above `most`."""
+    known = scored.filter(~pl.col("score").is_nan())
+    spread = known.group_by("prompt").agg(pl.col("score").std(ddof=0).round(SCORE_DECIMALS))
+    return _occurs(spread.filter(pl.col("score") > most)["prompt"].to_numpy(), prompts)
 
 
 def _find_best_fault(scored: pl.DataFrame, prompts: int) -> npt.NDArray[np.int8]:

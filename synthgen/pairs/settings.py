@@ -8,20 +8,38 @@ from collections.abc import Collection, Sequence
 from synthgen.config import KtoConfig, PairsConfig
 from synthgen.config.stage_names import JUDGE
 from synthgen.errors import ConfigError
+from synthgen.pairs.combine import resolve_weights
 from synthgen.pairs.policies import BY_GENERATOR, ON_POLICY, find_policy
-from synthgen.pairs.scorers import resolve_weights
 
 
-def check_pairs(config: PairsConfig, generators: Collection[str], scorers: Sequence[str] = ("judge",)) -> None:
+def check_pairs(
+    config: PairsConfig,
+    generators: Collection[str],
+    scorers: Sequence[str] = ("judge",),
+    of_prompts: Sequence[str] = (),
+) -> None:
     """Raise ConfigError where `pairs.*` cannot work.
 
     Args:
-        generators: names of the run's generators. scorers: of its scorers, the judge first.
+        generators: names of the run's generators. scorers: of its scorers of completions, the judge first.
+        of_prompts: names of its scorers that look at prompts.
     """
     find_policy(config.policy)
-    _check_scores(config, scorers)
+    _check_scores(config, scorers, of_prompts)
     if config.min_margin < 0:
         raise ConfigError(f"pairs.min_margin={config.min_margin} must not be negative; use 0 for any margin above 0")
+    for key in ("max_margin", "max_score_std"):
+        value = getattr(config, key)
+        if not (math.isfinite(value) and value >= 0):
+            raise ConfigError(f"pairs.{key}={value} must be a number of points, not negative; use 0 for no cap")
+    if 0 < config.max_margin < config.min_margin:
+        raise ConfigError(
+            f"pairs.max_margin={config.max_margin} lies below pairs.min_margin={config.min_margin}: no pair fits both"
+        )
+    if config.target is not None and config.target < 1:
+        raise ConfigError(
+            f"pairs.target={config.target} must be at least 1; use null for all pairs that the prompts give"
+        )
     if config.max_pairs_per_prompt < 1:
         raise ConfigError(f"pairs.max_pairs_per_prompt={config.max_pairs_per_prompt} must be at least 1")
     if config.max_length_ratio != 0 and config.max_length_ratio < 1:
@@ -68,13 +86,26 @@ def check_pairs(config: PairsConfig, generators: Collection[str], scorers: Seque
         )
 
 
-def _check_scores(config: PairsConfig, scorers: Sequence[str]) -> None:
+def _check_scores(config: PairsConfig, scorers: Sequence[str], of_prompts: Sequence[str]) -> None:
     there = ", ".join(scorers) or "none"
+    for key in ("prompt_must_pass", "prompt_must_fail"):
+        for place, name in enumerate(getattr(config, key)):
+            if name not in of_prompts:
+                looking = ", ".join(of_prompts) or "none"
+                raise ConfigError(
+                    f"pairs.{key}[{place}]: {name} is no scorer that looks at prompts (scorers.<name>.reads=prompt); "
+                    f"there are: {looking}"
+                )
     named = {f"pairs.weights.{name}": name for name in config.weights}
     named |= {"pairs.score": config.score} if config.score is not None else {}
     for key in ("chosen_must_pass", "rejected_must_fail"):
         named |= {f"pairs.{key}[{place}]": name for place, name in enumerate(getattr(config, key))}
     for key, name in named.items():
+        if name in of_prompts:
+            raise ConfigError(
+                f"{key}: {name} looks at prompts, and tells none of their completions apart "
+                f"(scorers.{name}.reads=prompt); name it in pairs.prompt_must_pass or pairs.prompt_must_fail"
+            )
         if name not in scorers:
             raise ConfigError(f"{key}: {name} is no scorer of this run; there are: {there}")
     if config.weights and config.score is not None:
@@ -98,7 +129,7 @@ def _check_scores(config: PairsConfig, scorers: Sequence[str]) -> None:
             f"pairs.policy={config.policy} needs scores, and nothing scores (judge=none, no scorers); choose a judge, "
             "add a scorer with +scorer@scorers.<name>=verifier, or take pairs.policy=by_generator"
         )
-    for key in ("length_control", "min_margin"):
+    for key in ("length_control", "min_margin", "max_margin", "max_score_std"):
         if getattr(config, key):
             raise ConfigError(f"pairs.{key}={getattr(config, key)} needs scores, and nothing scores; leave it out")
 

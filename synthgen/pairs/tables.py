@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from synthgen.pairs.index import BoolArray, FloatArray, IntArray, combine
 from synthgen.pairs.policies import BY_GENERATOR
 from synthgen.pairs.ratings import SCORE_DECIMALS, Ratings
 from synthgen.pairs.selection import Selection
 from synthgen.records import (
+    CALLS_OF,
     KTO_SCHEMA,
     MESSAGES_TYPE,
     PAIRS_SCHEMA,
     SCORED_GENERATIONS_SCHEMA,
+    TOOL_CALLS_FIELD,
     count_answer_tokens,
     extend_generations,
+    list_call_columns,
 )
 
 
@@ -42,7 +46,11 @@ def build_pairs(
         columns[f"{side}_tokens"] = tokens.take(index)
         if "reasoning" in generations.column_names:
             columns[f"{side}_reasoning"] = generations["reasoning"].take(index)
-    schema = _with_thoughts(PAIRS_SCHEMA, columns, ("chosen_reasoning", "rejected_reasoning"))
+        if "tools" in columns:
+            columns[f"{side}{CALLS_OF}"] = _align_calls(generations, index)
+    schema = _extend(
+        PAIRS_SCHEMA, columns, ("chosen_reasoning", "rejected_reasoning"), ("prompt", "chosen", "rejected")
+    )
     return _assemble(columns, _without_scores(schema) if policy == BY_GENERATOR else schema)
 
 
@@ -61,7 +69,9 @@ def build_kto(
     }
     if "reasoning" in generations.column_names:
         columns["reasoning"] = generations["reasoning"].take(index)
-    return _assemble(columns, _with_thoughts(KTO_SCHEMA, columns, ("reasoning",)))
+    if "tools" in columns:
+        columns[f"completion{CALLS_OF}"] = _align_calls(generations, index)
+    return _assemble(columns, _extend(KTO_SCHEMA, columns, ("reasoning",), ("prompt", "completion")))
 
 
 def build_generations(
@@ -79,6 +89,7 @@ def build_generations(
     """
     columns: dict[str, pa.Array | pa.ChunkedArray] = {name: generations[name] for name in generations.column_names}
     columns["prompt"] = prompts["messages"].take(pa.array(prompt))
+    columns |= _take_calls(prompts, pa.array(prompt))
     columns["score"] = pa.nulls(len(generations), pa.float64())
     if judgements is None or ratings is None:
         columns["judgements"] = pa.array([[]] * len(generations), SCORED_GENERATIONS_SCHEMA.field("judgements").type)
@@ -124,7 +135,20 @@ def _nest_judgements(judgements: pa.Table, ratings: Ratings, completions: int) -
 def _take_prompts(prompts: pa.Table, prompt: IntArray) -> dict[str, pa.ChunkedArray]:
     index = pa.array(prompt)
     taken = {name: prompts[name].take(index) for name in ("prompt_id", "source", "metadata")}
-    return {**taken, "prompt": prompts["messages"].take(index)}
+    return {**taken, "prompt": prompts["messages"].take(index), **_take_calls(prompts, index)}
+
+
+def _take_calls(prompts: pa.Table, index: pa.Array) -> dict[str, pa.ChunkedArray]:
+    """Return what stands beside a prompt in runs with tools."""
+    if "tools" not in prompts.column_names:
+        return {}
+    return {"tools": prompts["tools"].take(index), f"prompt{CALLS_OF}": prompts["calls"].take(index)}
+
+
+def _align_calls(generations: pa.Table, index: pa.Array) -> pa.ChunkedArray:
+    """Return what stands beside an answer's one turn."""
+    calls = generations[TOOL_CALLS_FIELD.name].take(index)
+    return pc.binary_join_element_wise('[{"tool_calls":', calls, "}]", "")
 
 
 def _make_turns(text: pa.ChunkedArray) -> pa.ListArray:
@@ -139,11 +163,15 @@ def _repeat(value: str, rows: int) -> pa.Array:
     return pa.repeat(pa.scalar(value, pa.string()), rows)
 
 
-def _with_thoughts(
-    schema: pa.Schema, columns: dict[str, pa.Array | pa.ChunkedArray], names: tuple[str, ...]
+def _extend(
+    schema: pa.Schema,
+    columns: dict[str, pa.Array | pa.ChunkedArray],
+    thoughts: tuple[str, ...],
+    conversations: tuple[str, ...],
 ) -> pa.Schema:
-    """Return the schema with the columns of thoughts, where `generations` has them."""
-    return pa.schema([*schema, *[pa.field(name, pa.string()) for name in names if name in columns]])
+    """Return the schema with the columns of thoughts and of calls, where there are some."""
+    more = [*[pa.field(name, pa.string()) for name in thoughts], *list_call_columns(*conversations)]
+    return pa.schema([*schema, *[field for field in more if field.name in columns]])
 
 
 def _without_scores(schema: pa.Schema) -> pa.Schema:

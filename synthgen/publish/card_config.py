@@ -9,6 +9,8 @@ from enum import Enum
 from typing import Any
 
 from synthgen.config import AspectConfig, Config, GeneratorConfig, ScorerConfig
+from synthgen.config.own_files import public_own, split_own
+from synthgen.config.public_names import public_location
 from synthgen.config.saved import OF_THE_START
 
 _SECRET = re.compile(r"token|secret|password|credential|api_?key|access_?key", re.IGNORECASE)
@@ -16,7 +18,7 @@ _SECRET = re.compile(r"token|secret|password|credential|api_?key|access_?key", r
 _NO_SECRET = re.compile(r"_env$|tokens|tokenizer|token_ids")
 # What says where and how fast a run went, not what it made.
 _LEFT_OUT = frozenset(
-    {"publish", "plan", "cluster", "run.lease_s", "run.grace_s", "run.log_interval_s"}
+    {"publish", "plan", "prove", "cluster", "run.lease_s", "run.grace_s", "run.log_interval_s"}
     | {f"run.{key}" for key in OF_THE_START}
 )
 _PRIVATE = frozenset({"base_url", "base_urls", "extra_headers", "proxy", "unix_socket", "ca_file"})
@@ -40,16 +42,6 @@ def public_config(config: Config) -> dict[str, Any]:
         _replace_entries(changed, values, name, template)
     cleaned = _clean(changed, "")
     return cleaned if isinstance(cleaned, dict) else {}
-
-
-def public_location(path: str) -> str:
-    """Return a file, model or data set name without what is private: credentials, queries, local directories."""
-    url = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:[^/?#]*@)?([^?#]*)", path)
-    if url:
-        return f"{url[1]}://{url[2]}"
-    if path.startswith(("/", "~", ".", "\\")) or re.match(r"[A-Za-z]:[\\/]", path):
-        return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
-    return path
 
 
 def public_locations(paths: Any) -> str:
@@ -95,8 +87,8 @@ def _clean(value: Any, key: str) -> Any:
         return value.value
     if isinstance(value, str) and _SECRET.search(name) and not _NO_SECRET.search(name):
         return "<redacted>"
-    if isinstance(value, str) and name == "kind" and value.startswith("python:"):
-        return f"python:{public_location(value.removeprefix('python:'))}"
-    if isinstance(value, str) and name in _LOCATIONS:
+    if isinstance(value, str) and split_own(value) is not None:
+        return f"{'python:' if value.startswith('python:') else ''}{public_own(value)}"
+    if isinstance(value, str) and (name in _LOCATIONS or key.rpartition(".")[0].endswith(".adapters")):
         return public_location(value)
     return value

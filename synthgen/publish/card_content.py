@@ -7,12 +7,24 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from synthgen.config import Config, ExportColumns, JudgeLayout, ModelConfig, SamplingConfig, ScorerConfig
+from synthgen.config import (
+    Config,
+    ExportColumns,
+    GeneratorTurns,
+    JudgeLayout,
+    ModelConfig,
+    SamplingConfig,
+    ScorerConfig,
+)
+from synthgen.config.own_files import public_own, split_own
+from synthgen.config.public_names import call_model, name_public, public_location
 from synthgen.config.saved import escape_interpolations
-from synthgen.config.scorers import list_scorers
-from synthgen.pairs.scorers import resolve_weights
-from synthgen.publish.card_config import public_config, public_location, public_locations
+from synthgen.config.scorers import CLASSIFIER, CODE_MODEL, find_scorer_model, list_scorer_models, list_scorers
+from synthgen.config.stage_names import JUDGE, name_generations, name_scores
+from synthgen.pairs.combine import resolve_weights
+from synthgen.publish.card_config import public_config, public_locations
 from synthgen.publish.card_numbers import make_numbers
+from synthgen.publish.card_proofs import describe_proof, list_proofs
 from synthgen.publish.card_tables import format_value
 from synthgen.publish.card_trainers import list_trainers
 from synthgen.publish.licences import check_licences
@@ -62,17 +74,19 @@ def make_content(report: Mapping[str, Any], config: Config, dataset: Mapping[str
             for entry in licences.licences
         ],
         "notices": licences.notices,
+        "proofs": list_proofs(report.get("proofs") or []),
+        "proof_notes": [describe_proof(proof) for proof in report.get("proofs") or []],
         **make_reproduction(report, config),
     }
 
 
 def _summary(made: Any, config: Config) -> str:
     what = f"{made:,} preference pairs" if isinstance(made, int) else "Preference pairs"
-    generators = _join([one.model.name or f"the authors of {name}" for name, one in config.generators.items()])
+    generators = _join([call_model(one.model) or f"the authors of {name}" for name, one in config.generators.items()])
     judge, pairs = config.judge, config.pairs
     parts = [f"{generators or 'no model'} wrote the completions"]
     if judge.enabled:
-        parts.append(f"{judge.model.name} rated them for {_join(judge.aspects)}")
+        parts.append(f"{call_model(judge.model)} rated them for {_join(judge.aspects)}")
     if config.scorers:
         parts.append(f"{_join(list(config.scorers))} checked them")
     if pairs.policy == "by_generator":
@@ -116,7 +130,7 @@ def _made(report: Mapping[str, Any], config: Config) -> list[tuple[str, str]]:
     judge, pairs, prompts = config.judge, config.pairs, config.prompts
     source = [public_locations(prompts.path), prompts.config, f"split {prompts.split}", prompts.revision]
     rules = [
-        judge.model.name,
+        call_model(judge.model),
         f"rationale {judge.rationale.value}",
         judge.mode.value,
         *(["texts shown before the rubric"] if judge.layout is JudgeLayout.texts_first else []),
@@ -126,21 +140,32 @@ def _made(report: Mapping[str, Any], config: Config) -> list[tuple[str, str]]:
         "output constrained where the engine can" if judge.constrained else "output free",
     ]
     policy = [
-        pairs.policy,
+        public_own(pairs.policy),
         *([f"chosen from {pairs.chosen_generator}"] if pairs.chosen_generator else []),
         *([f"rejected from {pairs.rejected_generator}"] if pairs.rejected_generator else []),
         *([f"chosen passes {_join(pairs.chosen_must_pass)}"] if pairs.chosen_must_pass else []),
         *([f"rejected fails {_join(pairs.rejected_must_fail)}"] if pairs.rejected_must_fail else []),
+        *([f"the prompt passes {_join(pairs.prompt_must_pass)}"] if pairs.prompt_must_pass else []),
+        *([f"the prompt fails {_join(pairs.prompt_must_fail)}"] if pairs.prompt_must_fail else []),
         *([f"lengths at most {pairs.max_length_gap} tokens apart"] if pairs.max_length_gap else []),
         f"margin >= {pairs.min_margin:g}",
+        *([f"margin <= {pairs.max_margin:g}"] if pairs.max_margin else []),
+        *([f"standard deviation of a prompt's scores <= {pairs.max_score_std:g}"] if pairs.max_score_std else []),
         f"at most {pairs.max_pairs_per_prompt} per prompt",
     ]
     versions = [f"{name} {version}" for name, version in (report.get("versions") or {}).items()]
     rows = [
         ("prompts", ", ".join(part for part in source if part)),
+        (
+            "models of a prompt",
+            f"{config.generators_per_prompt} of {len(config.generators)}, drawn by hash"
+            if config.generators_per_prompt
+            else "",
+        ),
         ("aspects", _join(judge.aspects) if judge.enabled else ""),
         ("judge", ", ".join(rules) if judge.enabled else "none"),
         ("scorers", "; ".join(f"{name}: {_scorer(one)}" for name, one in config.scorers.items())),
+        ("stages of an own pipeline", _own_stages(report, config)),
         ("score", _score(config)),
         ("pair policy", ", ".join(policy)),
         ("KTO labels", _kto(report, config)),
@@ -153,16 +178,27 @@ def _made(report: Mapping[str, Any], config: Config) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows if value]
 
 
+def _own_stages(report: Mapping[str, Any], config: Config) -> str:
+    """Return the stages that the configuration does not name, and who made their tables."""
+    known = {JUDGE, *map(name_generations, config.generators), *map(name_scores, config.scorers)}
+    stages = (report.get("stages") or {}).items()
+    return ", ".join(f"{name} ({stage.get('model')})" for name, stage in stages if name not in known)
+
+
 def _models(config: Config) -> list[tuple[str, ...]]:
     used = [(f"generator {name}", one.model) for name, one in config.generators.items() if one.path is None]
     used += [("judge", config.judge.model)] if config.judge.enabled else []
+    used += [(f"scorer {name}", model) for name, (_, model) in list_scorer_models(config.scorers).items()]
     return [(role, *_model(model)) for role, model in used]
 
 
 def _scorer(scorer: ScorerConfig) -> str:
-    own = scorer.kind.startswith("python:")  # where it lies is the user's own business
-    kind = f"the function {scorer.kind.rpartition(':')[2]} of its maker's" if own else scorer.kind
-    return f"{kind or scorer.type}, passes from {scorer.threshold:g} on"
+    own = split_own(scorer.kind)  # where it lies is the user's own business
+    kind = f"the function {own[1]} of its maker's" if own else scorer.kind
+    if (model := find_scorer_model(scorer)) is not None and model != CODE_MODEL:
+        what = f"P({scorer.label})" if scorer.label else "reward" if scorer.type == CLASSIFIER else "P(safe)"
+        kind = f"{what} of each {scorer.reads.value} by {call_model(model)}"
+    return f"{kind or public_own(scorer.type)}, passes from {scorer.threshold:g} on"
 
 
 def _score(config: Config) -> str:
@@ -187,8 +223,10 @@ def _kto(report: Mapping[str, Any], config: Config) -> str:
 
 
 def _model(model: ModelConfig) -> tuple[str, ...]:
-    engine = model.engine + (f" with LoRA {public_location(model.lora)}" if model.lora else "")
-    name, model_id = str(model.name), public_location(str(model.id))
+    adapters = [*([model.lora] if model.lora else []), *model.adapters.values()]
+    served = f" with LoRA {', '.join(map(public_location, adapters))}" if adapters else ""
+    engine = public_own(model.engine) + served
+    name, model_id = call_model(model), name_public(model)
     if model.served_by.makes_text_up:
         return (name, model_id, "–", "–", engine, "–")
     return (name, model_id, model.revision or "not pinned", _quantization(model), engine, model.license)
@@ -217,17 +255,27 @@ def _generators(config: Config) -> list[tuple[str, int | str, str]]:
             for key, value in vars(generator.sampling).items()
             if key in ("temperature", "top_p", "max_tokens") or value != getattr(defaults, key)
         ]
+        if generator.turns is GeneratorTurns.all:
+            shown.append("answers the earlier turns of conversations, for all generators")
         found.append((name, generator.n, ", ".join(shown)))
     return found
 
 
 def _blocks(config: Config) -> list[dict[str, str]]:
-    """Return the user's own texts that shaped the data: system prompts and rubrics."""
+    """Return the user's own texts that shaped the data: system prompts, principles and rubrics."""
     blocks = [
         {"label": f"System prompt of {name}", "text": fence(generator.system_prompt)}
         for name, generator in config.generators.items()
         if generator.system_prompt
     ]
+    principles: dict[tuple[str, ...], list[str]] = {}  # generators that share theirs are named together
+    for name, generator in config.generators.items():
+        if generator.principles:
+            principles.setdefault(tuple(generator.principles), []).append(name)
+    for texts, names in principles.items():
+        listed = "\n".join(f"{place}. {text}" for place, text in enumerate(texts, 1))
+        label = f"Principles of {_join(names)}: one is drawn for each completion, as its system prompt"
+        blocks.append({"label": label, "text": fence(listed)})
     for name, aspect in config.judge.aspect.items():
         if config.judge.enabled and name in config.judge.aspects:
             label = f"Own rubric {aspect.name} (ratings {aspect.min_rating} to {aspect.max_rating})"

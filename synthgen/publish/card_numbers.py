@@ -32,6 +32,7 @@ def _flow(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
     bad = prompts.get("bad")
     rows: list[tuple[str, Any]] = [
         ("rows of prompts read", prompts.get("rows_read", prompts.get("read"))),
+        ("further user turns of theirs, each a prompt", prompts.get("turns") or None),
         ("of these duplicates", prompts.get("duplicates")),
         ("of these duplicates, not equal to the character", prompts.get("twins") or None),
         ("of these left out (prompts.exclude)", prompts.get("excluded")),

@@ -106,9 +106,11 @@ def list_scorers(scorers: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tupl
     for name, one in scorers.items():
         silent = ", ".join(f"{reason} {count:,}" for reason, count in (one.get("no_value") or {}).items())
         rate = one.get("pass_rate")
-        numbers = (one.get(key) for key in ("completions", "values", "mean", "sd"))
+        prompts = one.get("prompts")  # of a scorer that looks at them
+        looked = one.get("completions") if prompts is None else f"{prompts:,} prompts"
+        numbers = (one.get(key) for key in ("values", "mean", "sd"))
         share = "–" if rate is None else f"{rate:.1%}"
-        rows.append((name, *numbers, share, (one.get("cost") or {}).get("busy_s"), silent or "–"))
+        rows.append((name, looked, *numbers, share, (one.get("cost") or {}).get("busy_s"), silent or "–"))
     return columns, rows
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.config import Config
+from synthgen.config.public_names import call_model, name_public, public_location
 from synthgen.publish.card import card_metadata, render_card
-from synthgen.publish.card_config import public_location, public_locations
+from synthgen.publish.card_config import public_locations
 from synthgen.publish.card_content import make_reproduction
 from synthgen.publish.licences import check_licences
 from synthgen.publish.markup import fence, plain
@@ -40,7 +41,7 @@ def _content(report: Mapping[str, Any], config: Config, dataset: Mapping[str, An
     made = [
         ("task", task.path),
         ("arguments", json.dumps(task.kwargs, ensure_ascii=False) if task.kwargs else ""),
-        ("model", f"{task.model.name} ({public_location(task.model.id)}, {task.model.revision or 'not pinned'})"),
+        ("model", f"{call_model(task.model)} ({name_public(task.model)}, {task.model.revision or 'not pinned'})"),
         ("prompts", ", ".join(part for part in source if part)),
         ("completions per prompt", str(task.n)),
         ("sampling", f"temperature {task.sampling.temperature:g}, max_tokens {task.sampling.max_tokens}"),
@@ -49,7 +50,7 @@ def _content(report: Mapping[str, Any], config: Config, dataset: Mapping[str, An
     ]
     return {
         "title": repo.rpartition("/")[2] if config.publish.repo_id else f"{name} data",
-        "summary": f"{stage['rows']:,} rows: distilabel's {name}, answered by {task.model.name}.",
+        "summary": f"{stage['rows']:,} rows: distilabel's {name}, answered by {call_model(task.model)}.",
         "repo": json.dumps(repo),
         "splits": [(split["name"], split["num_examples"]) for split in info["splits"]],
         "columns": [(feature["name"], _name_type(feature)) for feature in info["features"]],

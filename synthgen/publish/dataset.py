@@ -15,6 +15,7 @@ from synthgen.errors import ConfigError
 from synthgen.export.dataset_info import DATASET_INFO, make_dataset_info
 from synthgen.export.files import CARD, ROOT
 from synthgen.export.manifest import Manifest, check_files, read_manifest
+from synthgen.export.proofs import read_proofs
 from synthgen.ledger.storage import Storage
 from synthgen.pairs.counts import describe_losses
 from synthgen.publish.card import make_card
@@ -72,7 +73,8 @@ def publish_run(storage: Storage, manifest: Manifest, config: Config) -> Publish
         raise ConfigError(f"{storage.url}/{ROOT} was exported again while it was read; start the same command again")
     check_files(f"{storage.url}/{ROOT}", manifest, found)
     make = make_task_card if config.pipeline == "task" else make_card
-    replaced = {CARD: make(manifest.report, config, manifest.dataset).encode()}
+    report = {**manifest.report, "proofs": read_proofs(storage, manifest)}
+    replaced = {CARD: make(report, config, manifest.dataset).encode()}
     if config.publish.repo_id and DATASET_INFO in {file.path for file in manifest.files}:
         replaced[DATASET_INFO] = make_dataset_info(manifest.dataset, config.publish.repo_id)
     return publish_dataset(storage, config.publish, manifest.report, replaced=replaced)

@@ -10,12 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from synthgen.config import Config, GeneratorConfig, ModelConfig
+from synthgen.config.public_names import call_model, name_public
+from synthgen.config.scorers import list_scorer_models
 from synthgen.publish.licence_terms import HUB_LICENSES, PERMISSIVE, TERMS, Terms
 
 
 @dataclass(frozen=True, slots=True)
 class ModelLicence:
-    """A model of the run under its catalog name, its Hub id, its licence, and what the run used it for."""
+    """A model of the run: what sentences call it, its public name, its licence, and what the run used it for."""
 
     name: str
     id: str
@@ -47,7 +49,7 @@ def check_licences(config: Config) -> LicenceReport:
     notices: list[str] = []
     warnings: list[str] = []
     for license_id, entries in by_license.items():
-        names = ", ".join(dict.fromkeys(_written(entry) for entry in entries))
+        names = ", ".join(dict.fromkeys(entry.name for entry in entries))
         terms = TERMS.get(license_id)
         if terms is not None:
             notices += _terms_notices(terms)
@@ -59,7 +61,7 @@ def check_licences(config: Config) -> LicenceReport:
             warnings.append(f"{names} {what}: read its terms and set {keys} before publishing")
     for _, model in _used_models(config):
         if model.name and model.provenance:
-            notices.append(f"The weights of {model.name}: {model.provenance}.")
+            notices.append(f"The weights of {call_model(model)}: {model.provenance}.")
     families = {TERMS[key].family for key in by_license if key in TERMS and TERMS[key].family}
     if len(families) > 1:
         warnings.append(
@@ -96,23 +98,19 @@ def _collect(config: Config) -> list[ModelLicence]:
     roles: dict[tuple[str, str, str], list[str]] = {}
     for role, model in _used_models(config):
         if model.name and not model.served_by.makes_text_up:
-            key = (str(model.name), str(model.id), model.license.strip().lower() or "unknown")
+            key = (call_model(model), name_public(model), model.license.strip().lower() or "unknown")
             roles.setdefault(key, []).append(role)
     return [ModelLicence(*key, roles=tuple(names)) for key, names in roles.items()]
 
 
-def _written(entry: ModelLicence) -> str:
-    """Return what the user called the model: `hub` is what the catalog calls all those that it does not know."""
-    return entry.id if entry.name in ("hub", "openai_endpoint") else entry.name
-
-
 def _licence_keys(entry: ModelLicence) -> list[str]:
     return [
-        f"generators.{role.removeprefix('generator ')}.model.license"
-        if role.startswith("generator ")
-        else f"{role}.model.license"
-        for role in entry.roles
+        f"{_PLACES.get(kind, kind)}{f'.{name}' if name else ''}.model.license"
+        for kind, _, name in (role.partition(" ") for role in entry.roles)
     ]
+
+
+_PLACES = {"generator": "generators", "scorer": "scorers"}
 
 
 def _used_models(config: Config) -> Iterable[tuple[str, ModelConfig]]:
@@ -123,7 +121,9 @@ def _used_models(config: Config) -> Iterable[tuple[str, ModelConfig]]:
         (f"generator {name}", generator.model if generator.path is None else _describe_given(name, generator))
         for name, generator in config.generators.items()
     ]
-    return [*generators, ("judge", config.judge.model)] if config.judge.enabled else generators
+    judge = [("judge", config.judge.model)] if config.judge.enabled else []
+    scorers = [(f"scorer {name}", model) for name, (_, model) in list_scorer_models(config.scorers).items()]
+    return [*generators, *judge, *scorers]
 
 
 def _describe_given(name: str, generator: GeneratorConfig) -> ModelConfig:

@@ -13,10 +13,11 @@ from synthgen.flow import ResolvedStage, load_flow, resolve_flow
 from synthgen.ledger.ingest import ingest_prompts
 from synthgen.ledger.run_dir import PROMPTS, RunDir
 from synthgen.observe.report import busy_seconds
-from synthgen.planning import ClusterPlan, plan_pools
+from synthgen.planning import ClusterPlan, PoolPlan, StageLedger, plan_pools, plan_replica_speed
 from synthgen.records import UnitCounts, add_counts
 from synthgen.runtime.cluster import live_cluster, read_cluster
-from synthgen.runtime.plan_ledger import CALIBRATION, StageCalibration
+from synthgen.runtime.framing import settle_framing
+from synthgen.runtime.plan_ledger import CALIBRATION, StageCalibration, describe_stage
 from synthgen.runtime.session import Session
 
 
@@ -28,6 +29,7 @@ def calibrate(config: Config, *, quiet: bool = False) -> dict[str, StageCalibrat
     Raises:
         SynthgenError: as `synthgen.runtime.run.run`. What was committed is kept, and the same call goes on from it.
     """
+    config, _ = settle_framing(config)
     flow = load_flow(config)
     stages = resolve_flow(flow)
     size = config.calibrate.units * config.run.unit_size
@@ -39,14 +41,14 @@ def calibrate(config: Config, *, quiet: bool = False) -> dict[str, StageCalibrat
     )
     RunDir(config.run.dir, config.storage.retry_s).check_writable()
     with live_cluster(config.cluster):
-        models = {stage.name: stage.files.stage.model for stage in stages}
-        plan = _take_one_replica(plan_pools(small, read_cluster(config.cluster), stages=models))
+        known = {stage.name: StageLedger(flow=describe_stage(stage)) for stage in stages}
+        plan = _take_one_replica(plan_pools(small, read_cluster(config.cluster), ledger=known))
         with Session(small, quiet=quiet) as session:
             prompts = ingest_prompts(session.run_dir, small)
             if flow.check is not None:
                 flow.check(session.run_dir.read_unit(PROMPTS, 0))
             session.execute(stages, plan, prompts.unit_rows)
-            measured = _measure(session.run_dir, stages, plan, len(prompts.unit_rows))
+            measured = _measure(session.run_dir, stages, plan, len(prompts.unit_rows), config.plan.efficiency)
     stored = {"units": len(prompts.unit_rows), "stages": {name: asdict(entry) for name, entry in measured.items()}}
     RunDir(config.run.dir).write_json(CALIBRATION, stored)
     RunDir(scratch).storage.delete_tree("")
@@ -69,10 +71,38 @@ def _take_one_replica(plan: ClusterPlan) -> ClusterPlan:
 
 
 def _measure(
-    run_dir: RunDir, stages: Sequence[ResolvedStage], plan: ClusterPlan, units: int
+    run_dir: RunDir, stages: Sequence[ResolvedStage], plan: ClusterPlan, units: int, efficiency: float
 ) -> dict[str, StageCalibration]:
     counts = {s.name: [run_dir.read_counts(s.files.directory, unit) for unit in range(units)] for s in stages}
-    return {stage.name: _measure_stage(stage, counts, plan) for stage in stages}
+    ratios = {pool.name: _measure_ratio(pool, stages, counts, plan, efficiency) for pool in plan.pools}
+    return {
+        stage.name: replace(_measure_stage(stage, counts, plan), speed_ratio=ratios[plan.pool_of(stage.name).name])
+        for stage in stages
+    }
+
+
+def _measure_ratio(
+    pool: PoolPlan,
+    stages: Sequence[ResolvedStage],
+    counts: Mapping[str, Sequence[UnitCounts]],
+    plan: ClusterPlan,
+    efficiency: float,
+) -> float | None:
+    """Return the measured speed of a pool's replica over the planned one; None: none was planned, or nothing ran."""
+    planned_s = 0.0
+    mine = [stage for stage in stages if stage.name in pool.stages]
+    for stage in mine:
+        total = add_counts(counts[stage.name])
+        good = total.rows - total.failed_rows
+        if not total.requests or not good:
+            continue
+        lengths = total.input_tokens / total.requests, total.output_tokens / good
+        speed = plan_replica_speed(pool, stage.files.stage.model, plan.cluster.gpu, *lengths, efficiency=efficiency)
+        if speed is None:
+            return None
+        planned_s += speed.seconds(total.input_tokens, total.output_tokens)
+    busy_s = busy_seconds([item for stage in mine for item in counts[stage.name]])
+    return planned_s / busy_s if busy_s and planned_s else None
 
 
 def _measure_stage(

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from synthgen.config import ClusterConfig, RunConfig
+from synthgen.config.public_names import call_model
 from synthgen.errors import EngineDeadError, RunFailedError, RunStoppedError, SynthgenError, first_line
 from synthgen.ledger.lease import Lease
 from synthgen.ledger.run_dir import RunDir
@@ -72,7 +73,7 @@ class Executor:
         self._clock = self._began
         self._durations: deque[float] = deque(maxlen=256)
         self._lessons: set[str] = set()
-        units = len(scheduler.unit_rows)
+        units = scheduler.limit
         self._unit_size = max(scheduler.unit_rows, default=1)
         directories = {name: files.directory for spec in specs for name, files in spec.stages.items()}
         self._totals = {
@@ -130,6 +131,8 @@ class Executor:
 
     def snapshot(self) -> Snapshot:
         """Return the state at this moment."""
+        for totals in self._totals.values():
+            totals.units = self._scheduler.limit
         replicas = [
             {
                 "name": handle.name,
@@ -327,7 +330,7 @@ class Executor:
         info = handle.info
         assert info is not None
         if info.engine.details.get("system_messages"):
-            self._note(f"{pool.spec.model.name or pool.spec.model.id} takes no system message: it is in the user turn")
+            self._note(f"{call_model(pool.spec.model)} takes no system message: it is in the user turn")
         logger.info("%s: ready on %s after %.1f s (%s)", handle.name, info.host, info.start_s, info.engine.details)
 
     def _note(self, line: str) -> None:

@@ -152,7 +152,7 @@ class FailureWatch:
     def _decide(self, name: str, watch: _StageWatch) -> bool:
         """Return whether what is held is to be committed; False: it is too early to tell."""
         done = self._scheduler.done(name)
-        over = done + len(watch.held) >= len(self._scheduler.unit_rows)
+        over = len(watch.held) >= self._scheduler.left(name)
         all_failed = watch.failed >= watch.rows and not done
         ((reason, _),) = watch.reasons.most_common(1)
         one_cause = len(watch.reasons) == 1 and reason not in OF_THE_PROMPT

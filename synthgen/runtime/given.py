@@ -21,8 +21,8 @@ from synthgen.ledger.ingest import PromptLedger
 from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir, digests_of
 from synthgen.prompts import PromptSource
 from synthgen.prompts.completions import GivenCompletion, read_completions
-from synthgen.prompts.messages import UnusableRowError
-from synthgen.records import UnitCounts
+from synthgen.prompts.unusable import UnusableRowError
+from synthgen.records import UnitCounts, list_conversations, list_tools
 from synthgen.stages.base import prompt_parts
 from synthgen.stages.given import GivenStage, RecordedStage
 
@@ -90,8 +90,9 @@ def _find_places(run_dir: RunDir, source: PromptSource, units: int) -> dict[byte
     places: dict[bytes, str] = {}
     for unit in range(units):
         table = run_dir.read_unit(PROMPTS, unit)
-        for prompt_id, messages in zip(table["prompt_id"].to_pylist(), table["messages"].to_pylist(), strict=True):
-            places[source.twin_key(messages)] = prompt_id
+        rows = zip(table["prompt_id"].to_pylist(), list_conversations(table), list_tools(table), strict=True)
+        for prompt_id, messages, tools in rows:
+            places[source.twin_key(messages, tools)] = prompt_id
     return places
 
 
@@ -101,8 +102,8 @@ def _read(
     """Return the completions by prompt, equal texts of a prompt once, and why rows gave none."""
     found: defaultdict[str, dict[str, GivenCompletion]] = defaultdict(dict)
     lost: Counter[str] = Counter()
-    for row, messages in source.conversations():
-        prompt_id = places.get(source.twin_key(messages))
+    for row, conversation in source.conversations():
+        prompt_id = places.get(source.twin_key(conversation.messages, conversation.tools))
         if prompt_id is None:
             lost["not_a_prompt_of_the_run"] += 1
             continue

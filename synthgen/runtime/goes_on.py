@@ -72,6 +72,11 @@ def compose_started(overrides: Sequence[str], config_dir: str | None = None) -> 
             if url is None or _NOT_CHOSEN not in str(error):
                 raise
             saved = _read_saved(url)
+            if saved is None and RunDir(url).storage.exists("status.json"):
+                raise ConfigError(
+                    f"run.dir={url} holds no command that can be read: its start ended before any model ran, or the "
+                    "files that keep it are damaged; give the whole command again"
+                ) from error
             if saved is None:
                 raise
     if not saved.run.overrides:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
-from synthgen.config import Config, JudgeMode
+from synthgen.config import Config, JudgeConfig, JudgeMode
 from synthgen.config.stage_names import JUDGE, name_generations
 from synthgen.flow import ResolvedStage, model_fields
 from synthgen.judge_eval import GENERATOR, LabelledSet, evaluate, read_labelled, to_unit_tables
-from synthgen.ledger.run_dir import PROMPTS, RunDir, stage_directory
+from synthgen.ledger.run_dir import FIRST_CONTACT_S, LABELLED, PROMPTS, RunDir, stage_directory
 from synthgen.planning import plan_pools
 from synthgen.records import SCHEMA_VERSION, stable_hex
 from synthgen.runtime.cluster import live_cluster, read_cluster
+from synthgen.runtime.framing import choose_framing
 from synthgen.runtime.session import Session
 from synthgen.stages.base import StageFiles
 from synthgen.stages.judge import JudgeStage
@@ -56,15 +58,26 @@ def _resolve(
     slices = [(low, min(low + size, len(labelled.pairs))) for low in range(0, len(labelled.pairs), size)]
     if orders is None:
         orders = 1 if config.judge.mode is JudgeMode.pointwise and config.judge.temperature == 0 else 2
-    stage = JudgeStage(replace(config.judge, orders=orders, canary_fraction=0.0), (GENERATOR,), config.run.seed)
+    asked = replace(config.judge, orders=orders, canary_fraction=0.0)
     identity = stable_hex([[pair.id, *pair.texts] for pair in labelled.pairs], size, digits=12)
-    fingerprint = stable_hex(
-        SCHEMA_VERSION, stage.name, dict(stage.fingerprint_fields()), model_fields(stage.model), identity, digits=12
+
+    def resolve(judge: JudgeConfig) -> ResolvedStage:
+        stage = JudgeStage(judge, (GENERATOR,), config.run.seed)
+        fingerprint = stable_hex(
+            SCHEMA_VERSION, stage.name, dict(stage.fingerprint_fields()), model_fields(stage.model), identity, digits=12
+        )
+        answers = name_generations(GENERATOR)
+        inputs = {PROMPTS: stage_directory(LABELLED, identity), answers: stage_directory(answers, identity)}
+        return ResolvedStage(StageFiles(stage, stage_directory(stage.name, fingerprint), inputs), fingerprint)
+
+    settled, note = choose_framing(
+        replace(config, judge=asked),
+        RunDir(config.run.dir, min(config.storage.retry_s, FIRST_CONTACT_S)),
+        lambda framing: resolve(replace(asked, framing=framing)).files.directory,
     )
-    answers = name_generations(GENERATOR)
-    inputs = {PROMPTS: stage_directory("labelled", identity), answers: stage_directory(answers, identity)}
-    files = StageFiles(stage, stage_directory(stage.name, fingerprint), inputs)
-    return ResolvedStage(files, fingerprint), slices
+    if note:
+        print(f"synthgen: {note}", file=sys.stderr, flush=True)
+    return resolve(settled.judge), slices
 
 
 def _write_units(

@@ -13,7 +13,15 @@ from dataclasses import replace
 from synthgen.engines.base import Engine
 from synthgen.errors import RequestError
 from synthgen.ledger.journal import Journal, Sample
-from synthgen.records import NO_BILL, Completion, Request, RequestFailure, canonical_json, sampling_fields
+from synthgen.records import (
+    NO_BILL,
+    Completion,
+    Request,
+    RequestFailure,
+    canonical_json,
+    read_call_fields,
+    sampling_fields,
+)
 
 WRITE_EVERY_S = 10.0
 MOST_UNWRITTEN = 32
@@ -90,8 +98,12 @@ def _hash_request(request: Request) -> str:
         request.request_id,
         request.attempt,
         request.seed,
-        [[turn["role"], turn["content"]] for turn in request.messages],
+        [
+            [turn["role"], turn["content"], *([more] if (more := read_call_fields(turn)) else [])]
+            for turn in request.messages
+        ],
         sampling_fields(request.sampling),
         None if form is None else [form.kind, form.spec, form.choices],
+        *([list(request.tools)] if request.tools else []),
     ]
     return hashlib.blake2b(canonical_json(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

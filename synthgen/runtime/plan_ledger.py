@@ -1,6 +1,8 @@
 """What a run directory and its prompt source tell `plan`: units done, prompt lengths, and what finished units measured.
 
 Reads files only: no Ray, no engine.
+
+One file because all of it answers one question.
 """
 
 from __future__ import annotations
@@ -15,18 +17,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config import ClusterConfig, Config
+from synthgen.config.stage_names import HISTORY
 from synthgen.errors import ConfigError
 from synthgen.flow import ResolvedStage, load_flow, resolve_flow
 from synthgen.ledger.ingest import PromptLedger, survey_prompts
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.run_dir import FIRST_CONTACT_S, PROMPTS, RunDir
-from synthgen.planning import StageLedger
+from synthgen.planning import FOREIGN_TOKENS, FlowStage, StageLedger
 from synthgen.planning.hardware import resolve_cluster
 from synthgen.prompts import PromptSource
-from synthgen.records import UnitCounts, add_counts
+from synthgen.records import Sampling, UnitCounts, add_counts, count_open_turns
+from synthgen.runtime.disk import measure_disk, measure_units
+from synthgen.runtime.framing import settle_framing
 from synthgen.runtime.retries import list_kept, list_retries, read_kept
+from synthgen.runtime.reuse import Taken, forecast_rows
+from synthgen.runtime.target import bound_by_target
 from synthgen.runtime.units import find_stale_units
-from synthgen.stages.base import prompt_parts
+from synthgen.stages.base import LLMStage, find_kind, prompt_parts
 
 CALIBRATION = "calibration.json"
 SAMPLE_PROMPTS = 1000
@@ -45,6 +52,7 @@ def read_ledger(config: Config) -> dict[str, StageLedger]:
         ConfigError: the prompt source cannot be read.
     """
     run_dir = RunDir(config.run.dir, min(config.storage.retry_s, FIRST_CONTACT_S))
+    config, framing = settle_framing(config, run_dir)
     stages = resolve_flow(load_flow(config))
     survey = survey_prompts(run_dir, config)
     if survey is not None:
@@ -56,15 +64,38 @@ def read_ledger(config: Config) -> dict[str, StageLedger]:
         full, rest = divmod(total or 0, config.run.unit_size)
         prompts = PromptLedger([config.run.unit_size] * full + ([rest] if rest else []), {})
         notes = source.notes
-    for note in notes:
+    rows, target = bound_by_target(run_dir, config, stages, prompts)
+    for note in (*notes, *filter(None, (framing, target))):
         print(f"synthgen: {note}", file=sys.stderr)
     tokens = _mean_characters(sample) / CHARS_PER_TOKEN
-    longest = measure_prompts(sample)
+    open_turns = mean_open_turns(sample)
     calibration = read_calibration(run_dir, stages, config.cluster)
+    ratios = read_speed_ratios(run_dir, config.cluster)
+    common = {"open_turns": open_turns, **measure_disk(run_dir)}
+    resolved = [stage.files.stage for stage in stages]
+    prompts = replace(prompts, unit_rows=rows)
     return {
-        stage.name: replace(_calibrate(ledger, calibration.get(stage.name)), longest_prompt=longest)
+        stage.name: replace(
+            _calibrate(ledger, calibration.get(stage.name)),
+            **common,
+            longest_prompt=measure_prompts(sample, bound_answer(resolved, stage.files.stage)),
+            flow=describe_stage(stage),
+            speed_ratio=None if stage.name in calibration else ratios.get(stage.files.stage.model.id),
+        )
         for stage, ledger in zip(stages, _stage_ledgers(run_dir, stages, prompts, tokens, config), strict=True)
     }
+
+
+def describe_stage(stage: ResolvedStage) -> FlowStage:
+    """Return what planning asks of a stage of the flow, of the user's own too."""
+    one = stage.files.stage
+    return FlowStage(
+        model=one.model,
+        inputs=tuple(one.inputs),
+        kind=find_kind(one),
+        sequences=one.sequences_per_prompt,
+        max_tokens=getattr(one, "max_tokens", Sampling().most_tokens),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +107,7 @@ class StageCalibration:
         input_tokens: of a request's prompt. output_tokens: of a completion.
         output_tokens_per_s: of one replica, all stages of its pool together.
         gpu: kind of GPU, empty on a CPU. gpus: per replica.
+        speed_ratio: measured speed over the planned one, all stages of the pool together; None: none was planned.
     """
 
     model: str
@@ -87,17 +119,14 @@ class StageCalibration:
     output_tokens_per_s: float | None
     gpu: str
     gpus: int
+    speed_ratio: float | None = None
 
 
 def read_calibration(
     run_dir: RunDir, stages: Sequence[ResolvedStage], cluster: ClusterConfig
 ) -> dict[str, StageCalibration]:
     """Return what `synthgen calibrate` measured for these stages; the speed is left out on another kind of GPU."""
-    stored = run_dir.read_json(CALIBRATION, "stages") or {"stages": {}}
-    try:
-        entries = {name: StageCalibration(**entry) for name, entry in stored["stages"].items()}
-    except (TypeError, AttributeError):  # another file under its name: as good as none
-        entries = {}
+    entries = _read_entries(run_dir)
     current = {stage.name: stage.fingerprint for stage in stages}
     gpu = resolve_cluster(cluster).gpu.name if entries else ""
     return {
@@ -105,6 +134,24 @@ def read_calibration(
         for name, entry in entries.items()
         if current.get(name) == entry.fingerprint
     }
+
+
+def read_speed_ratios(run_dir: RunDir, cluster: ClusterConfig) -> dict[str, tuple[int, float]]:
+    """Return (GPUs of a replica, measured speed over the planned one) by model, as `calibrate` found it on such GPUs.
+
+    It holds for the same model with other lengths or sampling; of another model it tells nothing (docs/planning.md).
+    """
+    entries = _read_entries(run_dir).values()
+    gpu = resolve_cluster(cluster).gpu.name if entries else ""
+    return {one.model: (one.gpus, one.speed_ratio) for one in entries if one.speed_ratio and one.gpu == gpu}
+
+
+def _read_entries(run_dir: RunDir) -> dict[str, StageCalibration]:
+    stored = run_dir.read_json(CALIBRATION, "stages") or {"stages": {}}
+    try:
+        return {name: StageCalibration(**entry) for name, entry in stored["stages"].items()}
+    except (TypeError, AttributeError):  # another file under its name: as good as none
+        return {}
 
 
 def _calibrate(ledger: StageLedger, measured: StageCalibration | None) -> StageLedger:
@@ -142,8 +189,14 @@ def _stage_ledgers(
     rows = prompts.unit_rows
     done = {stage.name: {u for u in run_dir.committed(stage.files.directory) if u < len(rows)} for stage in stages}
     asked = _count_again(run_dir, stages, done, config)
+    stale_units = {stage.name: set(find_stale_units(run_dir, stage, prompts)) for stage in stages}
+    taken: dict[str, Taken] = {}
+    if config.run.reuse:
+        holds = {name: units - stale_units[name] for name, units in done.items()}
+        prompts, taken = forecast_rows(config, run_dir, stages, prompts, holds)
+        rows = prompts.unit_rows
     for stage in stages:
-        stale = set(find_stale_units(run_dir, stage, prompts))
+        stale = stale_units[stage.name]
         upstream = set().union(*(again.get(source, set()) for source in stage.files.inputs))
         why = " and ".join(
             part
@@ -152,9 +205,14 @@ def _stage_ledgers(
         )
         again[stage.name] = stale | upstream
         kept = {unit: ask for unit, ask in asked.get(stage.name, {}).items() if unit not in again[stage.name]}
+        ledger = _stage_ledger(run_dir, stage, rows, tokens, again[stage.name], kept)
+        found = taken.get(stage.name, Taken())
         yield replace(
-            _stage_ledger(run_dir, stage, rows, tokens, again[stage.name], kept),
+            ledger,
             again=why if again[stage.name] & done[stage.name] else "",
+            units_done=ledger.units_done + len(found.units),
+            prompts_done=ledger.prompts_done + found.prompts.total(),
+            taken=found.prompts.total(),
         )
 
 
@@ -179,7 +237,7 @@ def _stage_ledger(
     counts = [run_dir.read_counts(stage.files.directory, unit) for unit in done[:SAMPLE_UNITS]]
     total = add_counts(counts) if counts else UnitCounts()
     busy = total.ended_at - total.started_at
-    good = total.rows - total.failed_rows
+    good = total.rows - total.failed_rows - sum(total.reused.values())  # what other runs made was not measured here
     return StageLedger(
         units_total=len(unit_rows),
         units_done=len(set(done) - set(asked)),
@@ -190,6 +248,7 @@ def _stage_ledger(
         input_tokens=total.input_tokens / total.requests if total.requests else None,
         output_tokens=total.output_tokens / good if good > 0 else None,
         output_tokens_per_s=total.output_tokens / busy if busy > 0 and good > 0 else None,
+        file_bytes=measure_units(run_dir, stage.files.directory, done, unit_rows),
     )
 
 
@@ -218,18 +277,41 @@ def _count_rows(path: Path) -> int | None:
     return None
 
 
-def bound_prompts(run_dir: RunDir, units: int) -> int | None:
-    """Return the bytes of the longest prompt of a run; None: too many units lie in an object store to be read."""
+def bound_prompts(run_dir: RunDir, units: int, stages: Sequence[ResolvedStage]) -> dict[str, int] | None:
+    """Return the bytes of the longest prompt of a run, by stage; None: too many units lie in an object store to be
+    read."""
     if run_dir.storage.root is None and units > MOST_REMOTE_UNITS:
         return None
-    return max(
-        (measure_prompts(table) for table in read_ahead(lambda unit: run_dir.read_unit(PROMPTS, unit), range(units))),
-        default=0,
-    )
+    resolved = [stage.files.stage for stage in stages]
+    answers = {stage.name: bound_answer(resolved, stage.files.stage) for stage in stages}
+    longest = dict.fromkeys(set(answers.values()), 0)
+    for table in read_ahead(lambda unit: run_dir.read_unit(PROMPTS, unit), range(units)):
+        for answer, most in longest.items():
+            longest[answer] = max(most, measure_prompts(table, answer))
+    return {name: longest[answer] for name, answer in answers.items()}
 
 
-def measure_prompts(prompts: pa.Table) -> int:
-    """Return what no byte-level tokenizer makes more tokens of than: the longest prompt's bytes, and a few a turn."""
+def bound_answer(stages: Sequence[LLMStage], reader: LLMStage) -> int:
+    """Return the most tokens that `reader` sees an answer to an earlier turn as; 0: no stage answers such turns."""
+    history = next((stage for stage in stages if stage.name == HISTORY), None)
+    if history is None:
+        return 0
+    most: int = getattr(history, "max_tokens", Sampling().most_tokens)
+    return most if history.model == reader.model else FOREIGN_TOKENS * most
+
+
+def mean_open_turns(prompts: pa.Table) -> float:
+    """Return how many turns of a prompt nobody answers, the last one not counted, on average."""
+    found = [count_open_turns(turns) for turns in prompts["messages"].to_pylist()]
+    return sum(found) / max(1, len(found))
+
+
+def measure_prompts(prompts: pa.Table, answer: int = 0) -> int:
+    """Return what no byte-level tokenizer makes more tokens of than: the longest prompt's bytes, and a few a turn.
+
+    Args:
+        answer: most tokens of an answer to a turn before the last.
+    """
     if not prompts.num_rows:
         return 0
     messages = prompts["messages"].combine_chunks()
@@ -240,6 +322,12 @@ def measure_prompts(prompts: pa.Table) -> int:
     totals = np.bincount(
         pc.list_parent_indices(messages).to_numpy(), weights=sizes.to_numpy(zero_copy_only=False) + TOKENS_OF_A_TURN
     )
+    if answer:
+        opened = np.array([count_open_turns(one) for one in messages.to_pylist()], dtype=np.float64)
+        totals = np.add(totals, opened * (answer + TOKENS_OF_A_TURN))
+    for name in ("tools", "calls"):
+        if name in prompts.column_names:  # JSON text has more bytes than what a template writes of it
+            totals = totals + pc.fill_null(pc.binary_length(prompts[name]), 0).to_numpy()
     longest = int(totals.max()) if len(totals) else 0
     return longest + int(pc.max(pc.binary_length(prompts["reference"])).as_py() or 0)  # a judge is shown both
 
@@ -250,4 +338,7 @@ def _mean_characters(prompts: pa.Table) -> float:
     turns = pc.list_flatten(prompts["messages"])
     contents = pc.struct_field(turns, "content")
     characters: int = pc.sum(pc.utf8_length(contents)).as_py() or 0
+    for name in ("tools", "calls"):
+        if name in prompts.column_names:
+            characters += pc.sum(pc.utf8_length(prompts[name])).as_py() or 0
     return characters / max(1, int(prompts.num_rows))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from synthgen.config import ModelConfig
+from synthgen.config.own_files import pack_own
 from synthgen.ledger.run_dir import RunDir
 from synthgen.runtime.replica import Replica
 from synthgen.runtime.replica_info import Place, Progress, ReplicaInfo
@@ -141,7 +142,7 @@ class Pool:
             )
         actor_class = ray.remote(Replica)
         actor: Any = actor_class.options(**options).remote(
-            self._run_dir, spec.model, dict(spec.stages), log_path, name, self._max_failed_fraction
+            self._run_dir, spec.model, dict(spec.stages), log_path, name, self._max_failed_fraction, pack_own()
         )
         handle = ReplicaHandle(name, actor, actor.hello.remote(), actor.start.remote(), group)
         self.handles.append(handle)

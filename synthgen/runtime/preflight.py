@@ -14,18 +14,21 @@ from dataclasses import replace
 import pyarrow as pa
 
 from synthgen.config import ClusterConfig, ModelConfig
+from synthgen.config.public_names import call_model
 from synthgen.engines import make_engine
 from synthgen.engines.preflight import check_requests
 from synthgen.errors import ConfigError, EngineDeadError, RunFailedError
 from synthgen.ledger.run_dir import PROMPTS, RunDir
-from synthgen.records import Completion, Messages, Request
+from synthgen.records import Completion, Messages, Request, list_tools
 from synthgen.runtime.scheduler import Scheduler
 from synthgen.stages.base import LLMStage, StageFiles
 
 logger = logging.getLogger(__name__)
 
 SAMPLE_PROMPTS = 4
-"""First prompts of the run, and as many more of the first unit that have a system message."""
+"""First prompts of the run, and as many more of the first unit that have a system message, and that have tools."""
+MOST_FOLLOW_UPS = 32
+"""Of a request that is made up: a judge asks again a few times, a conversation may have more turns."""
 
 
 def check_stages(
@@ -37,8 +40,7 @@ def check_stages(
         ConfigError: a stage's model would refuse every one of its requests.
     """
     notes: list[str] = []
-    units = len(scheduler.unit_rows)
-    todo = [files for files in stages if scheduler.done(files.stage.name) < units]
+    todo = [files for files in stages if scheduler.left(files.stage.name)]
     # To make a judge's prompts takes two seconds of imports; the echo engine refuses none.
     asked = [
         files
@@ -51,11 +53,13 @@ def check_stages(
         stage = files.stage
         make_engine(stage.model)  # refuses what its settings alone make impossible
         findings = check_requests(stage.name, stage.model, requests.get(stage.name, []))
-        name = stage.model.name or stage.model.id
+        name = call_model(stage.model)
         if findings.folds_system:
             notes.append(f"{name} takes no system message: it is in the user turn")
         if findings.drops_system:
             notes.append(f"{name} has a chat template that leaves out system messages; stage {stage.name} sends some")
+        if findings.drops_tools:
+            notes.append(f"{name} has a chat template that takes no tools; stage {stage.name} has prompts with some")
         if findings.unchecked:
             logger.info("stage %s: %s was not checked: %s", stage.name, name, findings.unchecked)
         notes += findings.doubts
@@ -91,17 +95,29 @@ def sample_requests(run_dir: RunDir, stages: Sequence[StageFiles]) -> dict[str, 
 def _sample_prompts(unit: pa.Table) -> pa.Table:
     conversations: list[Messages] = unit["messages"].to_pylist()
     with_system = [row for row, turns in enumerate(conversations) if turns and turns[0]["role"] == "system"]
-    rows = sorted({*range(min(SAMPLE_PROMPTS, unit.num_rows)), *with_system[:SAMPLE_PROMPTS]})
+    with_tools = [row for row, tools in enumerate(list_tools(unit)) if tools]
+    first = range(min(SAMPLE_PROMPTS, unit.num_rows))
+    rows = sorted({*first, *with_system[:SAMPLE_PROMPTS], *with_tools[:SAMPLE_PROMPTS]})
     return unit.take(pa.array(rows, pa.int64()))
 
 
 def _stand_in(stage: LLMStage, tables: Mapping[str, pa.Table], requests: Sequence[Request]) -> pa.Table:
-    """Return what a stage would write if its model answered with a placeholder each time."""
-    outcomes = [
-        [Completion(f"A placeholder for answer {index + 1}.", "stop", 1, 0, 5) for index in range(request.n)]
-        for request in requests
-    ]
-    return stage.collect(tables, requests, outcomes)
+    """Return what a stage would write if its model answered with a placeholder each time, to its follow-ups too."""
+    last, outcomes = [], []
+    for request in requests:
+        answers = _placeholders(request)
+        for _ in range(MOST_FOLLOW_UPS):
+            following = stage.follow_up(request, answers)
+            if following is None:
+                break
+            request, answers = following, _placeholders(following)
+        last.append(request)
+        outcomes.append(answers)
+    return stage.collect(tables, last, outcomes)
+
+
+def _placeholders(request: Request) -> list[Completion]:
+    return [Completion(f"A placeholder for answer {index + 1}.", "stop", 1, 0, 5) for index in range(request.n)]
 
 
 def _ask_endpoint(model: ModelConfig, cluster: ClusterConfig) -> None:

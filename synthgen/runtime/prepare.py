@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 
-from synthgen.config import Config, ModelConfig
+from synthgen.config import Config, ModelConfig, ScorerConfig
+from synthgen.config.scorers import list_scorer_models
 from synthgen.errors import ConfigError
 from synthgen.models.gguf import find_gguf
 from synthgen.models.locate import locate_checkpoint
@@ -51,11 +52,21 @@ def _fetched_models(config: Config) -> Iterator[tuple[str, ModelConfig]]:
     ]
     if config.judge.enabled:
         places.append(("judge.model", config.judge.model))
+    places += [(f"scorers.{name}.model", one.model) for name, one in _with_models(config.scorers)]
+    places += [(f"prove.scorers.{name}.model", one.model) for name, one in _with_models(config.prove.scorers)]
+    if config.prove.model.name:
+        places.append(("prove.model", config.prove.model))
+    if config.prove.judge.enabled:
+        places.append(("prove.judge.model", config.prove.judge.model))
     if config.pipeline == "task":
         places = [("task.model", config.task.model)]
     for key, model in places:
         if model.served_by.loads_checkpoint and (model.id == MODEL_ID or find_gguf(model) is not None):
             yield key, model
+
+
+def _with_models(scorers: Mapping[str, ScorerConfig]) -> list[tuple[str, ScorerConfig]]:
+    return [(name, scorers[name]) for name in list_scorer_models(scorers)]
 
 
 def _replace(model: ModelConfig, name: str) -> None:

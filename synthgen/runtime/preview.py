@@ -6,6 +6,7 @@ In: a configuration. Out: the prompts with all their completions, scores, rating
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,9 @@ from synthgen.ledger.run_dir import PROMPTS, RunDir
 from synthgen.ledger.storage import open_storage
 from synthgen.observe.report import printable
 from synthgen.observe.view.samples import task_completion
+from synthgen.records import concat_units, list_conversations, spell_calls, tell_turns
 from synthgen.runtime.cluster import find_address
+from synthgen.runtime.framing import settle_framing
 from synthgen.runtime.run import run
 
 CLIP = 1200
@@ -45,6 +48,7 @@ def make_preview(config: Config, *, quiet: bool = False) -> Preview:
     Raises:
         SynthgenError: as `synthgen.runtime.run.run`. The files of a run that failed are kept for their logs.
     """
+    config, _ = settle_framing(config)
     count = config.preview.prompts
     limit = min(count, config.prompts.limit or count)
     with _directory(config) as directory:
@@ -80,17 +84,21 @@ def _directory(config: Config) -> Iterator[str]:
 
 def _read_prompts(run_dir: RunDir) -> Iterator[dict[str, Any]]:
     """Yield the run's prompts in order with their completions, the sides of a pair marked."""
-    prompts = pa.concat_tables(run_dir.read_unit(PROMPTS, unit) for unit in sorted(run_dir.committed(PROMPTS)))
+    prompts = concat_units(run_dir.read_unit(PROMPTS, unit) for unit in sorted(run_dir.committed(PROMPTS)))
     rows = _read_rows(run_dir, "data")
     pairs = {row["prompt_id"]: row for row in reversed(rows)}
     completions: dict[str, list[dict[str, Any]]] = {}
+    asked: dict[str, Any] = {}  # with the answers to earlier turns
     for row in _read_rows(run_dir, "generations"):
+        asked.setdefault(row["prompt_id"], row["prompt"])
         pair = pairs.get(row["prompt_id"], {})
         sides = [side for side in ("chosen", "rejected") if pair.get(f"{side}_completion_id") == row["completion_id"]]
         completions.setdefault(row["prompt_id"], []).append(
             {
                 "role": "".join(sides),
-                "text": row["text"] if row["error"] is None else f"(failed: {row['error']})",
+                "text": spell_calls(row["text"], json.loads(row.get("tool_calls") or "[]"))
+                if row["error"] is None
+                else f"(failed: {row['error']})",
                 "model": row["model"],
                 "score": row["score"],
                 "tokens": row["output_tokens"],
@@ -99,12 +107,12 @@ def _read_prompts(run_dir: RunDir) -> Iterator[dict[str, Any]]:
         )
     for row in rows if not completions else ():  # of a task
         completions.setdefault(row["prompt_id"], []).append(task_completion(row))
-    for prompt in prompts.to_pylist():
+    for prompt, messages in zip(prompts.to_pylist(), list_conversations(prompts), strict=True):
         pair = pairs.get(prompt["prompt_id"], {})
         yield {
             "prompt_id": prompt["prompt_id"],
             "source": prompt["source"],
-            "prompt": prompt["messages"],
+            "prompt": tell_turns(asked.get(prompt["prompt_id"], messages)),
             "pair_policy": pair.get("pair_policy"),
             "score_margin": pair.get("score_margin"),
             "completions": completions.get(prompt["prompt_id"], []),

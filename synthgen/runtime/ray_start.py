@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import secrets
 import select
 import shlex
 import signal
@@ -18,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from synthgen.errors import SynthgenError
@@ -113,6 +115,7 @@ class RayThread:
             return
         # A new local cluster has token authentication on by default, and Ray announces that at every start.
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+        _give_token()
         _fork_into_sessions()
         ray.init(
             address="local",
@@ -147,6 +150,25 @@ def _children() -> set[Any]:
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether a warning of Ray's is one: that its SIGTERM handler is not set is what we want."""
     return "SIGTERM handler is not set" not in record.getMessage()
+
+
+def _give_token() -> None:
+    """Name the token of Ray's own authentication where Ray cannot keep one in `~/.ray`.
+
+    A container of OpenShift runs as a user that nobody knows, whose home may be `/`: `ray.init` would end there.
+    """
+    if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        return
+    try:
+        directory = Path.home() / ".ray"
+        if (directory / "auth_token").is_file():
+            return
+        directory.mkdir(parents=True, exist_ok=True)
+        if os.access(directory, os.W_OK):
+            return
+    except (OSError, RuntimeError):  # no such user, no such home
+        pass
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _fork_into_sessions() -> None:

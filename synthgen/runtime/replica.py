@@ -23,6 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from synthgen.config import ModelConfig
+from synthgen.config.own_files import unpack_own
 from synthgen.engines import make_engine
 from synthgen.engines.base import Engine, TellsLoad
 from synthgen.engines.vllm_loading import LoadingWatch
@@ -37,7 +38,7 @@ from synthgen.runtime.replica_info import Place, Progress, ReplicaInfo, find_pla
 from synthgen.runtime.retries import Kept
 from synthgen.runtime.scheduler import Task
 from synthgen.runtime.unit_files import Made, Served, UnitFiles, take_prompts
-from synthgen.stages.base import LLMStage, StageFiles
+from synthgen.stages.base import LLMStage, StageFiles, divide_request
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Replica:
 
     Args:
         max_failed_fraction: a unit of which more rows failed is not committed but held: see `run`.
+        own: what the driver loaded of the user's files (`pack_own`).
     """
 
     def __init__(
@@ -71,9 +73,11 @@ class Replica:
         log_path: str | None,
         name: str,
         max_failed_fraction: float = 1.0,
+        own: Mapping[str, Any] | None = None,
     ) -> None:
         if log_path:
             _redirect_output(log_path)
+        unpack_own(own or {})
         self._run_dir = run_dir
         self._files = UnitFiles(run_dir)
         self._stages = stages
@@ -260,15 +264,22 @@ class Replica:
         totals: Counter[str] = Counter()
         began = time.time()
 
-        async def serve(index: int) -> tuple[Request, Outcome]:
+        async def serve(index: int) -> list[tuple[Request, Outcome]]:
             try:
-                return await serve_one(index)
+                return await serve_divided(requests[index], encoded[index])
             finally:
                 unit.ended += 1
 
-        async def serve_one(index: int) -> tuple[Request, Outcome]:
-            item = encoded[index]
-            request = requests[index]
+        async def serve_divided(request: Request, item: Request | RequestFailure) -> list[tuple[Request, Outcome]]:
+            request, outcome = await serve_one(request, item)
+            parts = divide_request(stage, request, outcome)
+            if not parts:
+                return [(request, outcome)]
+            items = await self._in_thread(self._engine.encode, parts)
+            served = [await serve_divided(part, item) for part, item in zip(parts, items, strict=True)]
+            return [pair for pairs in served for pair in pairs]
+
+        async def serve_one(request: Request, item: Request | RequestFailure) -> tuple[Request, Outcome]:
             while True:
                 if isinstance(item, RequestFailure):
                     return request, item
@@ -316,7 +327,8 @@ class Replica:
             started_at=began,
             ended_at=time.time(),
         )
-        return Served([request for request, _ in results], [outcome for _, outcome in results], counts)
+        pairs = [pair for pairs in results for pair in pairs]
+        return Served([request for request, _ in pairs], [outcome for _, outcome in pairs], counts)
 
     def _count(self, totals: Counter[str], completions: Sequence[Completion]) -> None:
         first = completions[0]

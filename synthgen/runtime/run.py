@@ -11,9 +11,11 @@ from typing import Any
 
 from synthgen.config import Config
 from synthgen.config.saved import dump_config
+from synthgen.export import Prefix
 from synthgen.export.files import CARD, ROOT
 from synthgen.export.finished import read_last_report
-from synthgen.export.stage import commit_export, stage_export
+from synthgen.export.kept import check_columns
+from synthgen.export.swap import commit_export, stage_export
 from synthgen.flow import Flow, ResolvedStage, load_flow, resolve_flow
 from synthgen.ledger.ingest import PromptLedger, ingest_prompts
 from synthgen.ledger.read_ahead import read_ahead
@@ -25,9 +27,13 @@ from synthgen.planning import ClusterPlan, StageLedger, plan_pools
 from synthgen.publish.licences import check_licences
 from synthgen.records import Tables
 from synthgen.runtime.cluster import live_cluster, read_cluster
+from synthgen.runtime.framing import settle_framing
 from synthgen.runtime.given import commit_given
-from synthgen.runtime.plan_ledger import bound_prompts
+from synthgen.runtime.other_runs import OtherRun
+from synthgen.runtime.plan_ledger import bound_prompts, describe_stage
+from synthgen.runtime.reuse import describe_taken, open_others, take_rows
 from synthgen.runtime.session import Session
+from synthgen.runtime.target import Target, describe_shortfall
 from synthgen.runtime.units import drop_stale_units, make_unit_reader
 from synthgen.stages.base import measure_stage, tables_by_kind
 
@@ -52,16 +58,29 @@ def run(config: Config, *, quiet: bool = False, told: Told = None) -> dict[str, 
         ConfigError: it cannot work. RunFailedError: it broke. RunStoppedError: it was stopped. Whatever was committed
             is kept, and the same call goes on from it.
     """
+    config, note = settle_framing(config)
+    if note:
+        print(f"synthgen: {note}", file=sys.stderr, flush=True)
     flow = load_flow(config)
     stages = resolve_flow(flow)
+    others, notes = open_others(config)
+    for note in notes:
+        print(f"synthgen: {note}", file=sys.stderr, flush=True)
     with live_cluster(config.cluster):
-        return _run_planned(config, flow, stages, quiet=quiet, told=told)
+        return _run_planned(config, flow, stages, others, quiet=quiet, told=told)
 
 
 def _run_planned(
-    config: Config, flow: Flow, stages: Sequence[ResolvedStage], *, quiet: bool, told: Told
+    config: Config,
+    flow: Flow,
+    stages: Sequence[ResolvedStage],
+    others: Sequence[OtherRun],
+    *,
+    quiet: bool,
+    told: Told,
 ) -> dict[str, Any]:
-    plan = plan_pools(config, read_cluster(config.cluster), stages={s.name: s.files.stage.model for s in stages})
+    known = {stage.name: StageLedger(flow=describe_stage(stage)) for stage in stages}
+    plan = plan_pools(config, read_cluster(config.cluster), ledger=known)
     for warning in check_licences(config).warnings:
         print(f"synthgen: warning: {warning}", file=sys.stderr, flush=True)
     with Session(config, quiet=quiet, told=told) as session:
@@ -69,7 +88,7 @@ def _run_planned(
         found: Counter[tuple[str, int]] = Counter()
         while True:
             try:
-                report = _run_once(session, flow, stages, plan)
+                report = _run_once(session, flow, stages, others, plan)
                 break
             except CorruptUnitError as error:
                 found[error.directory, error.unit] += 1
@@ -83,7 +102,13 @@ def _run_planned(
         return report
 
 
-def _run_once(session: Session, flow: Flow, stages: Sequence[ResolvedStage], plan: ClusterPlan) -> dict[str, Any]:
+def _run_once(
+    session: Session,
+    flow: Flow,
+    stages: Sequence[ResolvedStage],
+    others: Sequence[OtherRun],
+    plan: ClusterPlan,
+) -> dict[str, Any]:
     """Make what is not committed yet and export all, and return the report.
 
     Raises:
@@ -97,22 +122,39 @@ def _run_once(session: Session, flow: Flow, stages: Sequence[ResolvedStage], pla
     try:
         if flow.check is not None:
             flow.check(run_dir.read_unit(PROMPTS, 0))
+        if config.export.keep_columns:
+            units = range(len(prompts.unit_rows))
+            check_columns(config.export.keep_columns, (run_dir.read_unit(PROMPTS, unit) for unit in units))
         for name, again in drop_stale_units(run_dir, stages, prompts).items():
             print(f"synthgen: prompts have changed: {name} makes {len(again)} units again", file=sys.stderr, flush=True)
         for note in commit_given(run_dir, config, stages, prompts):
             print(f"synthgen: {note}", file=sys.stderr, flush=True)
-        plan = _bound_context(config, plan, stages, bound_prompts(run_dir, len(prompts.unit_rows)))
-        execution = session.execute(stages, plan, prompts.unit_rows)
+        if others:
+            taken = take_rows(run_dir, others, stages, range(len(prompts.unit_rows)))
+            for line in describe_taken(taken, others, stages):
+                print(f"synthgen: {line}", file=sys.stderr, flush=True)
+        plan = _bound_context(config, plan, stages, bound_prompts(run_dir, len(prompts.unit_rows), stages))
+        target = _make_target(config, flow, make_unit_reader(run_dir, stages, prompts), prompts.unit_rows)
+        execution = session.execute(stages, plan, prompts.unit_rows, target)
     except CorruptUnitError as error:
         run_dir.set_aside(error)
         raise
     session.lease.check()
     session.view.write_status("exporting")
-    return _export(config, flow, stages, prompts, run_dir, execution.reused, plan)
+    wanted = len(prompts.unit_rows) if target is None or target.units is None else target.units
+    return _export(config, flow, stages, prompts, run_dir, execution.reused, plan, range(wanted))
+
+
+def _make_target(
+    config: Config, flow: Flow, read_tables: Callable[[int], Tables], unit_rows: Sequence[int]
+) -> Target | None:
+    if config.pairs.target is None or config.pipeline == "task":
+        return None
+    return Target(config.pairs, Prefix(read_tables, tables_by_kind(flow.stages), config), unit_rows)
 
 
 def _bound_context(
-    config: Config, plan: ClusterPlan, stages: Sequence[ResolvedStage], longest: int | None
+    config: Config, plan: ClusterPlan, stages: Sequence[ResolvedStage], longest: Mapping[str, int] | None
 ) -> ClusterPlan:
     """Return the plan with contexts that the data need, where the configuration leaves `max_model_len` open.
 
@@ -120,9 +162,10 @@ def _bound_context(
     """
     if longest is None:
         return plan
-    ledger = {stage.name: StageLedger(longest_prompt=longest) for stage in stages}
-    models = {stage.name: stage.files.stage.model for stage in stages}
-    return plan_pools(config, plan.cluster, ledger=ledger, stages=models)
+    ledger = {
+        stage.name: StageLedger(longest_prompt=longest[stage.name], flow=describe_stage(stage)) for stage in stages
+    }
+    return plan_pools(config, plan.cluster, ledger=ledger)
 
 
 def _export(
@@ -133,24 +176,32 @@ def _export(
     run_dir: RunDir,
     reused: Mapping[str, int],
     plan: ClusterPlan,
+    units: range,
 ) -> dict[str, Any]:
     """Let a data set of the committed units take the place of the earlier one, and return the report."""
     from synthgen.publish.card import make_figures
 
-    units = range(len(prompts.unit_rows))
     read_tables = make_unit_reader(run_dir, stages, prompts)
 
     with stage_export(run_dir.storage) as staged:
         try:
             made = tables_by_kind(flow.stages)
             exported = flow.export(staged, units, read_tables, made, config)
-            totals = {stage.name: stage_report(run_dir, stage, len(units), reused[stage.name]) for stage in stages}
+            totals = {
+                stage.name: stage_report(run_dir, stage, len(units), min(reused[stage.name], len(units)))
+                for stage in stages
+            }
             measured = list(_measure(stages, units, read_tables))
         except CorruptUnitError:
             _set_damage_aside(units, read_tables, run_dir)
             raise
         extra = join_parts(exported.report, measured)
-        report = make_report(config, prompts=prompts, stages=totals, pairs=exported.pairs, extra=extra)
+        pairs = exported.pairs
+        if (target := config.pairs.target) is not None and "made" in pairs:
+            pairs = {**pairs, "target": target}
+            if pairs["made"] < target:
+                print(f"synthgen: warning: {describe_shortfall(target, pairs)}", file=sys.stderr, flush=True)
+        report = make_report(config, prompts=prompts, stages=totals, pairs=pairs, extra=extra)
         before = read_last_report(run_dir)
         report |= {
             "run_dir": run_dir.url,

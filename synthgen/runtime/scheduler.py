@@ -4,13 +4,15 @@ A task is ready when its inputs are committed. It holds one byte per (stage, uni
 nothing. Tasks whose engine died come back; a task that keeps killing engines runs alone on a replica, and dies alone:
 then it is split in halves until one row is left, which is quarantined (its task is handed out with `quarantine` set and
 needs no engine).
+
+One file because all of it is about the same bytes.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 WAITING, READY, RUNNING, SPLIT, DONE = range(5)
@@ -58,6 +60,10 @@ class Scheduler:
         done: committed units by stage name.
         parts: committed parts of units that were split before, by stage name and unit.
         max_task_attempts: engine deaths after which a task runs alone, so that the next death convicts it.
+        limit: units from this one on are left alone, until `extend` says otherwise; None: all are wanted.
+
+    Attributes:
+        on_whole: called when a unit is committed in every stage.
     """
 
     def __init__(
@@ -68,11 +74,14 @@ class Scheduler:
         parts: Mapping[str, Mapping[int, Sequence[tuple[int, int]]]] | None = None,
         *,
         max_task_attempts: int = 2,
+        limit: int | None = None,
     ) -> None:
+        self.on_whole: Callable[[], None] = lambda: None
         self.stages = {stage.name: stage for stage in stages}
         self.unit_rows = unit_rows
         self._max_task_attempts = max_task_attempts
         units = len(unit_rows)
+        self.limit = units if limit is None else min(limit, units)
         self._state = {name: bytearray(units) for name in self.stages}
         self._ready: dict[str, list[int]] = {name: [] for name in self.stages}
         self._retries: dict[str, deque[Task]] = {name: deque() for name in self.stages}
@@ -89,16 +98,31 @@ class Scheduler:
             for unit, ranges in by_unit.items():
                 if name in self._state and unit < units and self._state[name][unit] != DONE:
                     self._parts_done[name, unit] = set(ranges)
-        for stage in stages:
-            state = self._state[stage.name]
-            ready = [unit for unit in range(units) if state[unit] == WAITING and self._inputs_done(stage, unit)]
-            for unit in ready:
-                self._make_ready(stage.name, unit)
+        self._find_ready(range(self.limit))
 
     @property
     def finished(self) -> bool:
-        """Whether every unit of every stage is committed."""
-        return all(count == len(self.unit_rows) for count in self._done_count.values())
+        """Whether every unit of every stage is committed, of those that are wanted."""
+        return all(self.left(name) == 0 for name in self.stages)
+
+    def left(self, stage: str) -> int:
+        """Return how many units of a stage are not committed yet, of those that are wanted."""
+        if self.limit == len(self.unit_rows):
+            return self.limit - self._done_count[stage]
+        return self.limit - self._state[stage].count(DONE, 0, self.limit)
+
+    def is_whole(self, unit: int) -> bool:
+        """Return whether a unit is committed in every stage."""
+        return all(state[unit] == DONE for state in self._state.values())
+
+    def extend(self, limit: int) -> None:
+        """Want the units up to `limit` too."""
+        before, self.limit = self.limit, max(self.limit, min(limit, len(self.unit_rows)))
+        self._find_ready(range(before, self.limit))
+
+    def end_at(self, limit: int) -> None:
+        """Want no unit from `limit` on any more; what runs of them is of no use."""
+        self.limit = min(self.limit, limit)
 
     def done(self, stage: str) -> int:
         """Return how many units of a stage are committed."""
@@ -111,12 +135,13 @@ class Scheduler:
     def ready(self, pool: str) -> int:
         """Return how many tasks of a pool can be handed out now."""
         return sum(
-            len(self._ready[name]) + len(self._retries[name]) + len(self._alone[name]) for name in self._names(pool)
+            sum(unit < self.limit for unit in self._ready[name]) + len(self._retries[name]) + len(self._alone[name])
+            for name in self._names(pool)
         )
 
     def remaining(self, pool: str) -> int:
         """Return how many units of a pool's stages are not committed yet."""
-        return sum(len(self.unit_rows) - self._done_count[name] for name in self._names(pool))
+        return sum(self.left(name) for name in self._names(pool))
 
     def next_task(self, pool: str, *, idle: bool) -> Task | None:
         """Return the pool's next task, or None.
@@ -228,7 +253,14 @@ class Scheduler:
             return self._alone[name].popleft()
         if self._retries[name]:
             return self._retries[name].popleft()
-        return Task(name, heapq.heappop(self._ready[name])) if self._ready[name] else None
+        ready = self._ready[name]
+        return Task(name, heapq.heappop(ready)) if ready and ready[0] < self.limit else None
+
+    def _find_ready(self, units: range) -> None:
+        for stage in self.stages.values():
+            state = self._state[stage.name]
+            for unit in [unit for unit in units if state[unit] == WAITING and self._inputs_done(stage, unit)]:
+                self._make_ready(stage.name, unit)
 
     def _names(self, pool: str) -> list[str]:
         return [name for name, stage in self.stages.items() if stage.pool == pool]
@@ -249,8 +281,11 @@ class Scheduler:
         self._done_count[name] += 1
         self._parts_done.pop((name, unit), None)
         for below in self._downstream[name]:
-            if self._state[below][unit] == WAITING and self._inputs_done(self.stages[below], unit):
+            wanted = unit < self.limit and self._state[below][unit] == WAITING
+            if wanted and self._inputs_done(self.stages[below], unit):
                 self._make_ready(below, unit)
+        if self.is_whole(unit):
+            self.on_whole()
 
     def _requeue(self, task: Task) -> None:
         alone = task.deaths >= self._max_task_attempts and not task.quarantine and not task.merge

@@ -12,7 +12,7 @@ from typing import Any
 from synthgen.config import Config, ModelConfig
 from synthgen.config.saved import dump_config
 from synthgen.errors import RunFailedError, RunStoppedError, StorageError, SynthgenError
-from synthgen.flow import ResolvedStage, ship_pipeline
+from synthgen.flow import ResolvedStage, ship_own
 from synthgen.ledger.lease import Lease
 from synthgen.ledger.run_dir import FIRST_CONTACT_S, CorruptUnitError, RunDir, describe_os_error, unit_path
 from synthgen.ledger.sessions import SessionLog
@@ -27,6 +27,7 @@ from synthgen.runtime.preflight import check_stages
 from synthgen.runtime.retries import take_back
 from synthgen.runtime.scheduler import Scheduler, StageNode
 from synthgen.runtime.signals import Signals
+from synthgen.runtime.target import Target
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Session:
             self._signals.check()
             self.lease = Lease(self.run_dir.storage, self.config.run.lease_s, self.config.storage.retry_s)
             stack.callback(self._release)
-            self.run_dir.guard(self._check_change, self._signals.check)
+            self.run_dir.guard(self.check, self._signals.check)
             stack.enter_context(_log_file(self.run_dir))
             self._stack = stack.pop_all()
         return self
@@ -83,7 +84,8 @@ class Session:
         finally:
             self._stack.close()
 
-    def _check_change(self) -> None:
+    def check(self) -> None:
+        """Raise what ends the session: a signal has come, or another driver has taken the run directory over."""
         self._signals.check()
         self.lease.check()
 
@@ -120,14 +122,25 @@ class Session:
         with contextlib.suppress(Exception):
             self.lease.release()
 
-    def execute(self, stages: Sequence[ResolvedStage], plan: ClusterPlan, unit_rows: Sequence[int]) -> Execution:
+    def execute(
+        self,
+        stages: Sequence[ResolvedStage],
+        plan: ClusterPlan,
+        unit_rows: Sequence[int],
+        target: Target | None = None,
+    ) -> Execution:
         """Run what is not committed yet, and return what that took.
+
+        Args:
+            target: bounds the units that are run; None: all are.
 
         Raises:
             RunFailedError, RunStoppedError: see synthgen.runtime.executor.Executor.run.
         """
         config = self.config
         scheduler = make_scheduler(config, stages, plan, unit_rows, self.run_dir)
+        if target is not None:
+            target.bound(scheduler)
         reused = {stage.name: scheduler.done(stage.name) for stage in stages}
         if scheduler.finished:
             return Execution(reused, [], 0.0)
@@ -146,7 +159,7 @@ class Session:
                 )
             )
             stack.enter_context(self.view.shown())
-            ship_pipeline(config)
+            ship_own()
             metrics = RunMetrics(self.run_dir.url)
 
             def observe(snapshot: Snapshot) -> None:

@@ -12,7 +12,7 @@ from synthgen.flow import ResolvedStage
 from synthgen.ledger.ingest import PromptLedger
 from synthgen.ledger.read_ahead import read_ahead
 from synthgen.ledger.run_dir import PROMPTS, CorruptUnitError, RunDir, StaleUnitError, digest_of, find_stale
-from synthgen.records import PROMPTS_SCHEMA, Tables, extend_schema
+from synthgen.records import PROMPTS_SCHEMA, TOOLS_FIELDS, Tables, extend_schema
 from synthgen.stages.base import prompt_parts
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,9 @@ def make_unit_reader(
     torn, of another table, or made from another version of its inputs, and FileNotFoundError for one that is absent.
     """
     directories = {PROMPTS: PROMPTS} | {stage.name: stage.files.directory for stage in stages}
-    schemas = {PROMPTS: PROMPTS_SCHEMA} | {stage.name: stage.files.stage.schema for stage in stages}
+    # All units of a run have the columns of tools where one has them: its data set has one schema.
+    prompt_schema = extend_schema(PROMPTS_SCHEMA, [field.name for field in TOOLS_FIELDS] if prompts.has_tools else ())
+    schemas = {PROMPTS: prompt_schema} | {stage.name: stage.files.stage.schema for stage in stages}
     parts = {stage.name: prompt_parts(stage.files.stage) for stage in stages}
     left_out = {one for ids in prompts.left_out.values() for one in ids}
 

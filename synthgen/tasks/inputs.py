@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from synthgen.records import Messages
-
 DEFAULT_INPUTS: Mapping[str, Any] = {"instructions": ["instruction"]}
 """Where an input comes from that `task.inputs` does not name; any other one comes from the column of its own name."""
 
@@ -24,19 +22,23 @@ class MissingInputError(Exception):
 def list_columns(prompt: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a row of PROMPTS_SCHEMA that a task's inputs can come from; None stands for no value.
 
-    `instruction` is the last user turn, `system_prompt` the system turn, `messages` the conversation; `prompt_id`,
-    `source` and `reference` are the table's own; every other column of the source has its own name. The source's
-    column `x` is always at `metadata.x` too, if one of these names hides it.
+    `instruction` is the last user turn, `system_prompt` the system turn, `messages` the conversation, `tools` what may
+    be called in it; `prompt_id`, `source` and `reference` are the table's own; every other column of the source has its
+    own name. The source's column `x` is always at `metadata.x` too, if one of these names hides it.
     """
-    messages: Messages = prompt["messages"]
+    calls = json.loads(prompt.get("calls") or "[]") or [None] * len(prompt["messages"])
+    messages: list[dict[str, Any]] = [
+        {**turn, **(more or {})} for turn, more in zip(prompt["messages"], calls, strict=True)
+    ]
     metadata: dict[str, Any] = json.loads(prompt["metadata"])
     own = {
         "instruction": next((turn["content"] for turn in reversed(messages) if turn["role"] == "user"), None),
         "system_prompt": next((turn["content"] for turn in messages if turn["role"] == "system"), None),
-        "messages": [dict(turn) for turn in messages],
+        "messages": messages,
         "prompt_id": prompt["prompt_id"],
         "source": prompt["source"],
         "reference": prompt["reference"],
+        "tools": json.loads(prompt["tools"]) if prompt.get("tools") else None,
     }
     own = {name: value for name, value in own.items() if value is not None}
     return {**{f"metadata.{name}": value for name, value in metadata.items()}, **metadata, **own}

@@ -12,6 +12,7 @@ from synthgen.trust.noise_findings import check_labels, check_noise
 from synthgen.trust.place_findings import check_position
 
 MIN_VALID_SHARE = 0.99
+MAX_SPLIT_SHARE = 0.05
 MAX_COMMONEST_SHARE = 0.8
 MAX_SCORE_TIE_RATE = 0.4
 MAX_FLIP_RATE = 0.25
@@ -64,6 +65,21 @@ def _check_validity(report: Mapping[str, Any]) -> Iterator[Finding]:
     share, total = validity["valid_share"], validity["judgements"]
     verdict: Verdict = "fine" if share >= MIN_VALID_SHARE else "warning"
     yield Finding("validity", verdict, f"{percent(share)} of {total:,} judgements could be read in full.")
+
+
+def _check_split(report: Mapping[str, Any]) -> Iterator[Finding]:
+    split = report.get("split")
+    if not split:
+        return
+    share = split["prompts"] / max(1, report["prompts"])
+    text = (
+        f"Of {split['prompts']:,} prompts ({percent(share)}) the completions were too long for one judge prompt and "
+        f"were judged in {split['requests']:,} smaller groups"
+    )
+    if share > MAX_SPLIT_SHARE:
+        yield Finding("split", "warning", f"{text}: raise judge.model.max_model_len, so that they are compared.")
+    else:
+        yield Finding("split", "fine", f"{text}.")
 
 
 def _check_scale(report: Mapping[str, Any]) -> Iterator[Finding]:
@@ -210,6 +226,7 @@ LENGTH_AND_PLACES = (check_position, _check_length)
 
 _CHECKS = (
     _check_validity,
+    _check_split,
     check_noise,
     check_labels,
     _check_scale,

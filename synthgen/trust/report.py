@@ -35,6 +35,7 @@ def measure_trust(
     generator_models: Mapping[str, str],
     scale: float | None = None,
     estimates: Estimates | None = None,
+    split: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Return the trust report as plain JSON values; docs/trust.md describes every number.
 
@@ -48,6 +49,7 @@ def measure_trust(
         generator_models: model id by generator.
         scale: points between an aspect's lowest and highest rating; None: 4.
         estimates: of the run's first part, which the scores are made with; None: places are not taken out.
+        split: `requests` that were asked because a longer one did not fit, and the `prompts` they are of.
     """
     place = None if estimates is None else estimates.place
     seen = observe(units, use_expected=use_expected, place=place)
@@ -61,6 +63,7 @@ def measure_trust(
         "scale": scale,
         "scored_by": "expected rating where known" if use_expected else "rating",
         "validity": measure_validity(seen.requests),
+        "split": {"prompts": split.get("prompts", 0), "requests": split.get("requests", 0)} if split else None,
         "histograms": histograms,
         "ratings": measure_spread(histograms),
         "ties": measure_ties(seen, left, right),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -28,9 +28,13 @@ class ScorerStats:
     """Collects the column `scores` of `generations` (SCORES_TYPE), and says what is in it.
 
     A number per completion and scorer is kept in memory, and no text.
+
+    Args:
+        of_prompts: names of the scorers that look at prompts: each prompt counts once, and agrees with nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, of_prompts: Collection[str] = ()) -> None:
+        self._of_prompts = frozenset(of_prompts)
         self._prompts = 0
         self._characters: list[FloatArray] = []
         self._ids: list[pa.Table] = []
@@ -55,8 +59,10 @@ class ScorerStats:
             mine = flat.filter(pc.equal(names, name))
             self._values.setdefault(name, []).append(_floats(pc.struct_field(mine, "value")))
             self._verdicts.setdefault(name, []).append(_floats(pc.struct_field(mine, "verdict").cast(pa.float64())))
-            reasons = pc.struct_field(mine, "reason").drop_null().to_pylist()
-            self._reasons.setdefault(name, Counter()).update(reasons)
+            reasons = pc.struct_field(mine, "reason")
+            if name in self._of_prompts:
+                reasons = reasons.take(pc.index_in(known, value_set=ids))
+            self._reasons.setdefault(name, Counter()).update(reasons.drop_null().to_pylist())
 
     def describe(self, seed: int, recorded: Sequence[str] = ()) -> dict[str, Any]:
         """Return `scorers` (by name), `scorer_agreement` and `flips` of the report; empty where only the judge scores.
@@ -78,21 +84,30 @@ class ScorerStats:
             | _measure_flips(values[one], values[other], np.concatenate(self._characters)[order], left, right)
             for one in recorded
             for other in values
-            if other not in recorded
+            if other not in recorded and other not in self._of_prompts
         ]
         for entry in flips:
             entry["examples"] = [self._name(order, *rows) for rows in entry["examples"]]
         return {
             **({"flips": flips} if flips else {}),
             "scorers": {
-                name: _describe(values[name], verdicts[name], self._reasons[name], blocks[prompt]) for name in values
+                name: self._describe_one(name, values[name], verdicts[name], prompt, blocks) for name in values
             },
             "scorer_agreement": [
                 {"scorer": one, "other": other}
                 | _compare(values[one], values[other], prompt, self._prompts, left, right, blocks)
-                for one, other in combinations(values, 2)
+                for one, other in combinations([name for name in values if name not in self._of_prompts], 2)
             ],
         }
+
+    def _describe_one(
+        self, name: str, values: FloatArray, verdicts: FloatArray, prompt: IntArray, blocks: IntArray
+    ) -> dict[str, Any]:
+        if name not in self._of_prompts:
+            return _describe(values, verdicts, self._reasons[name], blocks[prompt])
+        first = np.flatnonzero(np.diff(prompt, prepend=-1))
+        found = _describe(values[first], verdicts[first], self._reasons[name], blocks[prompt[first]])
+        return {"prompts": found.pop("completions"), **found}
 
     def _name(self, order: npt.NDArray[Any], chosen: int, rejected: int, margin: float) -> dict[str, Any]:
         ids = pa.concat_tables(self._ids)
@@ -197,6 +212,17 @@ def _compare(
         "spearman": float(rho[told].mean()) if told.any() else None,
         "spearman_interval": rho_interval and list(rho_interval),
     }
+
+
+def compare_scores(one: FloatArray, other: FloatArray, prompt: IntArray, seed: int = 0) -> dict[str, Any]:
+    """Return how two scorings of the same completions order those of a prompt, as `scorer_agreement` has it.
+
+    Args:
+        one, other: scores by completion. prompt: its number, from 0 up; completions of a prompt stand together.
+    """
+    prompts = int(prompt.max(initial=-1)) + 1
+    left, right = (side.astype(np.int64) for side in list_comparisons(prompt, seed))
+    return _compare(one, other, prompt, prompts, left, right, make_blocks(prompts, seed))
 
 
 def _rank_correlations(one: FloatArray, other: FloatArray, prompt: IntArray, prompts: int) -> FloatArray:

@@ -16,13 +16,15 @@ class Case:
 
     Attributes:
         prompt: the conversation. completion: its answer. reference: the right answer, None where there is none.
-        metadata: the other columns of the prompt's row.
+        metadata: the other columns of the prompt's row, and its `tools` in OpenAI's form.
+        tool_calls: what the completion calls, in OpenAI's form, the arguments as objects.
     """
 
     prompt: Sequence[Mapping[str, str]]
     completion: str
     reference: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    tool_calls: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)

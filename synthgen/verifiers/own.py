@@ -2,14 +2,16 @@
 
     value = function(prompt=messages, completion=text, reference=text or None, metadata=dict)
 
-It returns a number, or None for no verdict. What it raises, a value that is no number, and a check that takes longer
-than `timeout_s` or ends the process are rows with a reason. The file's text travels with the run, so machines need not
-have it; what it imports they must have.
+One that has a parameter `tool_calls` is given what the completion calls too, in OpenAI's form. It returns a number, or
+None for no verdict. What it raises, a value that is no number, and a check that takes longer than `timeout_s` or ends
+the process are rows with a reason. The file's text travels with the run, so machines need not have it; what it imports
+they must have.
 """
 
 from __future__ import annotations
 
 import ast
+import inspect
 import math
 import sys
 import traceback
@@ -34,6 +36,7 @@ def make(settings: Mapping[str, Any]) -> Verify:
         sys.path.insert(0, directory)
     exec(compile(settings["source"], path, "exec"), module.__dict__)
     function = getattr(module, settings["function"])
+    takes_calls = _has_parameter(function, "tool_calls")
 
     def check(case: Case) -> Verdict:
         try:
@@ -42,12 +45,20 @@ def make(settings: Mapping[str, Any]) -> Verify:
                 completion=case.completion,
                 reference=case.reference,
                 metadata=dict(case.metadata),
+                **({"tool_calls": [dict(call) for call in case.tool_calls]} if takes_calls else {}),
             )
         except Exception as error:
             raise CheckError("raised", _describe(error, path)) from error
         return to_verdict(value)
 
     return check
+
+
+def _has_parameter(function: Any, name: str) -> bool:
+    try:
+        return name in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # what is no function of Python's does not say
+        return False
 
 
 def to_verdict(value: Any) -> Verdict:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.config import ScorerConfig
+from synthgen.config.own_files import split_own
 from synthgen.errors import ConfigError
 from synthgen.verifiers.kinds import KINDS, OWN, Kind
 from synthgen.verifiers.own import PREFIX, split_kind
@@ -38,8 +39,8 @@ def make_check(key: str, config: ScorerConfig) -> Check:
         ConfigError: it cannot work.
     """
     if not config.kind:
-        raise ConfigError(f"{key}.kind is not set; give one of {', '.join(KINDS)}, or python:<file.py>:<function>")
-    if config.kind.startswith(PREFIX):
+        raise ConfigError(f"{key}.kind is not set; give one of {', '.join(KINDS)}, or <file.py>:<function>")
+    if config.kind.startswith(PREFIX) or split_own(config.kind) is not None:
         kind, settings = OWN, _read_own(key, config)
     else:
         kind = KINDS.load(config.kind, f"{key}.kind")
@@ -61,7 +62,7 @@ def make_check(key: str, config: ScorerConfig) -> Check:
 def _read_own(key: str, config: ScorerConfig) -> dict[str, Any]:
     found = split_kind(config.kind)
     if found is None:
-        raise ConfigError(f"{key}.kind={config.kind} is not of the form python:<file.py>:<function>")
+        raise ConfigError(f"{key}.kind={config.kind} is not of the form <file.py>:<function>")
     path = Path(found[0]).expanduser().absolute()
     try:
         source = path.read_text(encoding="utf-8")

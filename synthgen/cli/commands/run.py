@@ -12,7 +12,7 @@ def main(overrides: Sequence[str], config_dir: str | None) -> int:
     config = compose_for(overrides, config_dir, reuse=True)
     from rich.console import Console
 
-    from synthgen.observe.report import summarise
+    from synthgen.observe.summary import summarise
     from synthgen.runtime.prepare import prepare_models
     from synthgen.runtime.run import run
 

@@ -15,7 +15,14 @@ from typing import Any
 
 from synthgen.engines.openai.reply import Kind, Refusal, Reply
 from synthgen.engines.openai.retry_after import find_wait_s
-from synthgen.engines.openai.values import count_thought, measure_thought, read_count, read_text, read_thought
+from synthgen.engines.openai.values import (
+    count_thought,
+    measure_thought,
+    read_calls,
+    read_count,
+    read_text,
+    read_thought,
+)
 from synthgen.engines.openai.words import (
     EXHAUSTED,
     MODERATED,
@@ -35,12 +42,15 @@ MAY_PASS = frozenset({408, 409, 425, 429, 498, 499})
 """Besides 5xx. 498 and 499: a token that has expired, a client that a proxy thinks has gone."""
 
 
-def read_answer(reply: Reply, form: OutputFormat | None = None, now: float | None = None) -> Completion | Refusal:
+def read_answer(
+    reply: Reply, form: OutputFormat | None = None, now: float | None = None, *, calls: bool = False
+) -> Completion | Refusal:
     """Return the completion of a reply to a request for one sample, or why it holds none.
 
     Args:
         form: what the request asked for; log-probabilities are read where it has choices.
         now: the Unix time, s, for waits that are given as a date.
+        calls: whether the request had tools; calls of any other are none.
     """
     text = reply.body.decode("utf-8", "replace")
     value = _parse(text)
@@ -62,11 +72,11 @@ def read_answer(reply: Reply, form: OutputFormat | None = None, now: float | Non
         if any(value.get(key) for key in ("promptFeedback", "prompt_feedback")) and "block" in raw:
             return Refusal("content_filter", f"the prompt was filtered: {_line(text)}", Kind.give_up, raw=raw)
         return Refusal("no_choices", f"the answer has no choices: {_line(text)}", Kind.again, raw=raw, bill=bill)
-    return _read_choice(choice, bill, counted, form, raw)
+    return _read_choice(choice, bill, counted, form, raw, calls=calls)
 
 
 def _read_choice(
-    choice: dict[str, Any], bill: Bill, counted: int | None, form: OutputFormat | None, raw: str
+    choice: dict[str, Any], bill: Bill, counted: int | None, form: OutputFormat | None, raw: str, *, calls: bool
 ) -> Completion | Refusal:
     message = choice.get("message")
     if not isinstance(message, dict):
@@ -90,13 +100,18 @@ def _read_choice(
     refusal = read_text(message.get("refusal"))
     if not text and refusal:
         return Refusal("refusal", f"the model refuses: {_line(refusal)}", Kind.give_up, raw=raw, bill=bill)
-    if not text and reasoning is not None and form is not None:  # without a form, the thought alone is kept as such
+    called = read_calls(message) if calls else ()
+    if called:
+        text = text or ""
+        finish = "length" if finish == "length" else "stop"  # `tool_calls` says what ended it, not that it was cut
+    silent = not text and not called
+    if silent and reasoning is not None and form is not None:  # without a form, the thought alone is kept as such
         words = "the model thought and did not answer" + (", up to max_tokens" if finish == "length" else "")
         name = "thought_cut_off" if finish == "length" else "no_answer"
         return Refusal(name, words, Kind.give_up, raw=raw, bill=bill, thought=True)
-    if not text and reasoning is None and finish not in ("stop", "length", "unknown"):
+    if silent and reasoning is None and finish not in ("stop", "length", "unknown"):
         return Refusal(finish, f"the answer has no text, and finish_reason={finish}", Kind.give_up, raw=raw, bill=bill)
-    if not text and reasoning is None:
+    if silent and reasoning is None:
         return Refusal("no_text", f"the answer has no text: {_line(raw)}", Kind.again, raw=raw, bill=bill)
     text = _make_valid(text or "")
     return Completion(
@@ -109,6 +124,7 @@ def _read_choice(
         bill=bill,
         reasoning=None if reasoning is None else _make_valid(reasoning),
         reasoning_tokens=measure_thought(reasoning, text, bill.output_tokens, counted),
+        tool_calls=called,
     )
 
 

@@ -76,7 +76,7 @@ class Asker:
             self._last_word = self._clock()
         if isinstance(reply, Lost):
             return Refusal("timeout" if reply.timed_out else "lost", reply.message, Kind.again)
-        answer = read_answer(reply, form)
+        answer = read_answer(reply, form, calls="tools" in body)
         if isinstance(answer, Refusal):
             return replace(answer, message=line.hide_key(answer.message), raw=line.hide_key(answer.raw))
         return answer

@@ -14,8 +14,8 @@ from typing import Any
 from synthgen.config import EndpointConfig, ModelConfig
 from synthgen.engines.openai.reply import Refusal
 from synthgen.engines.openai.words import NOT_TAKEN, REFUSES_SYSTEM, find_most_output
-from synthgen.engines.prompts import fold_system
-from synthgen.records import OutputFormat, Request
+from synthgen.engines.prompt_encoder import fold_system
+from synthgen.records import OutputFormat, Request, number_calls
 
 TOP_LOGPROBS = 20
 _NEUTRAL: Mapping[str, Any] = {"temperature": 1.0, "top_p": 1.0}
@@ -63,7 +63,7 @@ def write_body(dialect: Dialect, model: ModelConfig, request: Request, index: in
     sampling, endpoint = request.sampling, model.endpoint
     body: dict[str, Any] = {
         "model": model.id,
-        "messages": list(fold_system(request.messages) if dialect.folds_system else request.messages),
+        "messages": number_calls(fold_system(request.messages) if dialect.folds_system else request.messages),
         dialect.length_key: min(max_tokens, dialect.most_output or max_tokens),
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -82,7 +82,10 @@ def write_body(dialect: Dialect, model: ModelConfig, request: Request, index: in
         "logit_bias": ({str(token): bias for token, bias in sampling.logit_bias}, {}),
     }
     body |= {key: value for key, (value, neutral) in optional.items() if value != neutral}
-    if dialect.continues and request.messages and request.messages[-1]["role"] == "assistant":
+    if request.tools:
+        body["tools"] = list(request.tools)
+    continued = request.render == "turn" and request.messages and request.messages[-1]["role"] == "assistant"
+    if dialect.continues and continued:
         body |= {"add_generation_prompt": False, "continue_final_message": True}
     if request.output_format is not None:
         body |= _constrain(dialect, request.output_format)

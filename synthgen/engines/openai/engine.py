@@ -18,6 +18,7 @@ from typing import Any
 
 from synthgen.config import ModelConfig
 from synthgen.engines.base import EngineInfo
+from synthgen.engines.calls import change_turn
 from synthgen.engines.openai.asker import ASK_TIMEOUT_S, Asker
 from synthgen.engines.openai.line import Clock, Line, Sleep, make_lines
 from synthgen.engines.openai.lines import Lines
@@ -354,4 +355,8 @@ def _give_up(call: _Call, answer: Refusal) -> RequestError:
 
 def _make_valid(turn: Message) -> Message:
     """Return a turn without lone surrogates, which UTF-8 cannot hold."""
-    return Message(role=turn["role"], content=turn["content"].encode("utf-8", "replace").decode())
+    return change_turn(turn, _replace_lone, _replace_lone)
+
+
+def _replace_lone(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from synthgen.records import WrittenCall, canonical_json
+
 _MOST_TOKENS = 2**31 - 1
 
 
@@ -25,6 +27,23 @@ def read_text(content: Any) -> str | None:
             inner = inner.get("value") if isinstance(inner, dict) else inner
             texts.append(inner if isinstance(inner, str) else "")
     return "".join(texts) if texts else None
+
+
+def read_calls(message: dict[str, Any]) -> tuple[WrittenCall, ...]:
+    """Return the calls of a message, in order, the arguments as text; what names no tool is none."""
+    found = message.get("tool_calls")
+    items = found if isinstance(found, list) else []
+    if not items and isinstance(message.get("function_call"), dict):  # before there was more than one
+        items = [{"function": message["function_call"]}]
+    calls = []
+    for item in items:
+        function = item.get("function") if isinstance(item, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            continue
+        arguments, identity = function.get("arguments"), item.get("id")
+        text = arguments if isinstance(arguments, str) else canonical_json(arguments or {})
+        calls.append(WrittenCall(function["name"], text, identity if isinstance(identity, str) else None))
+    return tuple(calls)
 
 
 def read_count(value: Any) -> int | None:

@@ -93,8 +93,13 @@ def lines(
     *,
     note: str = "",
     bands: Sequence[tuple[float, float]] = (),
+    timed: bool = True,
 ) -> Block:
-    """Return lines over time: `{name: [(seconds, value)]}`; `bands` are times that are shown grey."""
+    """Return lines over time: `{name: [(seconds, value)]}`; `bands` are times that are shown grey.
+
+    Args:
+        timed: False: over a number, such as steps.
+    """
     return {
         "kind": "lines",
         "title": title,
@@ -102,6 +107,7 @@ def lines(
         "x_label": x_label,
         "y_label": y_label,
         "note": note,
+        "timed": timed,
         "bands": [list(band) for band in bands],
     }
 

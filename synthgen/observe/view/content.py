@@ -15,6 +15,7 @@ from synthgen.observe.view.funnel import prompt_funnel
 from synthgen.observe.view.scorers import scorer_blocks
 from synthgen.observe.view.speed import speed_blocks
 from synthgen.observe.view.trust import model_blocks, trust_blocks
+from synthgen.publish.card_proofs import describe_proof, list_proofs
 from synthgen.publish.card_tables import format_value
 from synthgen.publish.figures import read_histogram
 
@@ -43,6 +44,7 @@ def make_content(
             trust_blocks(trust),
             "How far the judge's ratings can be relied on; docs/trust.md explains each measure.",
         ),
+        _section("proofs", "Proofs", _proofs(report), "Whether training on these pairs makes a model better."),
         _section("speed", "Speed", speed_blocks(report)),
         _section("samples", noun.capitalize(), _samples(report, samples, noun, left_out)),
         _section("origin", "Origin", _origin(report)),
@@ -112,6 +114,15 @@ def _summary(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if report.get("gpu_hours"):
         items.append(("GPU hours", format_value(report["gpu_hours"]), "of all sessions"))
     return items
+
+
+def _proofs(report: Mapping[str, Any]) -> list[Block]:
+    proofs = report.get("proofs") or []
+    if not proofs:
+        return []
+    columns, rows = list_proofs(proofs)
+    notes = [(str(proof["directory"]), describe_proof(proof)) for proof in proofs]
+    return [table("What was proved", columns, rows, numbers=(2, 3)), table("How", ("", ""), notes)]
 
 
 def _histograms(report: Mapping[str, Any]) -> list[Block]:

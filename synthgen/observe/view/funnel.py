@@ -12,6 +12,8 @@ READING = {
     "excluded": "overlaps with prompts.exclude",
 }
 DROPS = {
+    "prompt_failed": "the prompt does not pass pairs.prompt_must_pass",
+    "prompt_passed": "the prompt does not fail pairs.prompt_must_fail",
     "few_completions": "fewer than two completions",
     "cut_off": "fewer than two that max_tokens did not cut off",
     "few_scores": "fewer than two scored completions",
@@ -23,6 +25,8 @@ DROPS = {
     "chosen_failed": "the best completion does not pass pairs.chosen_must_pass",
     "rejected_passed": "none that fails pairs.rejected_must_fail scores below one that may be chosen",
     "below_min_margin": "margin below pairs.min_margin",
+    "above_max_margin": "margin above pairs.max_margin",
+    "scores_too_far": "scores differ more than pairs.max_score_std",
     "length_gap": "lengths differ more than pairs.max_length_gap",
     "length_ratio": "lengths differ more than pairs.max_length_ratio",
     "too_similar": "completions more alike than pairs.max_similarity",
@@ -40,9 +44,11 @@ def prompt_funnel(report: Mapping[str, Any]) -> list[Block]:
     read = prompts.get("rows_read")
     lost = {READING[key]: prompts.get(key) or 0 for key in READING}
     lost |= {f"unusable row: {reason}": count for reason, count in sorted((prompts.get("bad") or {}).items())}
-    total = max(read or 0, kept)
-    if read and any(lost.values()):
+    turns = prompts.get("turns") or 0
+    total = max((read or 0) + turns, kept)
+    if read and any([turns, *lost.values()]):
         rows.append(_row("rows read", read, total))
+        rows += [_row("further user turns of theirs", turns, total)] if turns else []
         rows += [_row(label, count, total, drop=True) for label, count in lost.items() if count]
     rows.append(_row("prompts", kept, total))
     if "made" in pairs:

@@ -16,6 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from synthgen.errors import ConfigError
+from synthgen.export.manifest import read_manifest
+from synthgen.export.proofs import read_proofs
 from synthgen.ledger.run_dir import RunDir
 from synthgen.observe.view.content import make_content
 from synthgen.observe.view.samples import make_sample, sample_pairs
@@ -42,7 +45,11 @@ def make_html(report: Mapping[str, Any], pairs: Iterable[Mapping[str, Any]], nou
         noun: what the samples are called.
     """
     samples, left_out = _fit(make_sample(pair) for pair in pairs)
-    content = make_content(report, samples, noun, left_out)
+    return render_page(make_content(report, samples, noun, left_out))
+
+
+def render_page(content: Mapping[str, Any]) -> str:
+    """Return a page of `title`, `state`, `facts`, `sections` (id, title, note, blocks) and `footer` as one document."""
     script = "(() => {\n'use strict';\n" + "\n".join(_asset(name) for name in SCRIPTS) + "})();\n"
     style = _asset("style.css")
     parts = {
@@ -63,8 +70,17 @@ def make_html(report: Mapping[str, Any], pairs: Iterable[Mapping[str, Any]], nou
 
 def write_page(run_dir: RunDir, report: Mapping[str, Any]) -> None:
     """Write `report.html`: the page of `report` with a sample of the rows that are in `dataset/`."""
-    page = make_html(report, sample_pairs(run_dir), noun="pairs" if report.get("pairs") else "rows")
+    shown = {**report, "proofs": _read_proofs(run_dir)}
+    page = make_html(shown, sample_pairs(run_dir), noun="pairs" if report.get("pairs") else "rows")
     run_dir.storage.replace("report.html", page.encode("utf-8", "backslashreplace"))
+
+
+def _read_proofs(run_dir: RunDir) -> list[dict[str, Any]]:
+    try:
+        manifest = read_manifest(run_dir.storage)
+    except ConfigError:  # damaged: who reads the data set says so
+        return []
+    return [] if manifest is None else read_proofs(run_dir.storage, manifest)
 
 
 def embed_json(value: Any) -> str:

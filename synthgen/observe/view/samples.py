@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synthgen.ledger.run_dir import RunDir, describe_os_error
+from synthgen.records import tell_turns
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def make_sample(row: Mapping[str, Any]) -> dict[str, Any]:
         completions = [
             {
                 "role": side,
-                "text": "\n".join(str(turn.get("content") or "") for turn in row.get(side) or []),
+                "text": "\n".join(turn["content"] for turn in tell_turns(row.get(side) or [])),
                 "model": row.get(f"{side}_model"),
                 "score": row.get(f"{side}_score"),
                 "tokens": row.get(f"{side}_tokens"),
@@ -91,10 +92,7 @@ def make_sample(row: Mapping[str, Any]) -> dict[str, Any]:
         "source": row.get("source"),
         "policy": row.get("pair_policy"),
         "margin": row.get("score_margin"),
-        "prompt": [
-            {"role": str(turn.get("role") or ""), "content": str(turn.get("content") or "")}
-            for turn in row.get("prompt") or []
-        ],
+        "prompt": tell_turns(row.get("prompt") or []),
         "completions": [_completion(completion) for completion in completions],
     }
 

@@ -33,10 +33,33 @@ def scorer_blocks(report: Mapping[str, Any]) -> list[Block]:
     if agreement:
         columns, rows = list_agreement(agreement)
         blocks.append(table("Agreement", columns, [list(map(format_value, row)) for row in rows], numbers=range(1, 5)))
+    for entry in report.get("flips") or []:
+        blocks += _flip_blocks(entry)
     for name, one in scorers.items():
         series = read_histogram(one.get("histogram"))
         if series:
             blocks.append(histogram(f"Values of {name}", series, "value", "completions", width="half"))
+    return blocks
+
+
+def _flip_blocks(entry: Mapping[str, Any]) -> list[Block]:
+    """Return what a scorer says against choices that were given: how often, where, and the plainest cases."""
+    pair = f"{entry['recorded']} and {entry['scorer']}"
+    rates = [("all", entry)]
+    rates += [(f"margin of {one['from']:.2f} to {one['to']:.2f}", one) for one in entry["by_margin"]]
+    names = {"chosen_longer": "the given choice is the longer text", "chosen_not_longer": "it is not the longer text"}
+    rates += [(names[key], one) for key, one in entry["by_length"].items()]
+    rows = [
+        [name, f"{one['comparisons']:,}", "" if one["flip_rate"] is None else f"{one['flip_rate']:.1%}"]
+        for name, one in rates
+    ]
+    title = f"Given choices that {entry['scorer']} would turn round ({pair})"
+    blocks = [table(title, ["pairs of completions", "compared", "turned round"], rows, numbers=range(1, 3))]
+    if entry["examples"]:
+        columns = ["prompt", "given as the better", "given as the worse", f"worse by {entry['scorer']} by"]
+        keys = ("prompt_id", "recorded_chosen", "recorded_rejected")
+        cases = [[*(one[key] for key in keys), f"{one['margin']:.2f}"] for one in entry["examples"]]
+        blocks.append(table("The plainest of them", columns, cases, numbers=range(3, 4)))
     return blocks
 
 

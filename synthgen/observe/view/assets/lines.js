@@ -24,7 +24,8 @@ const timeTicks = (top, wanted) => {
   return Array.from({ length: Math.floor(top / step + 1e-9) + 1 }, (_, index) => index * step);
 };
 
-const makeLines = ({ series, x_label: xLabel, y_label: yLabel, bands = [] }) => {
+const makeLines = ({ series, x_label: xLabel, y_label: yLabel, bands = [], timed = true }) => {
+  const showX = timed ? duration : count;
   const xs = series.flatMap(({ points }) => points.map(([x]) => x));
   const right = Math.max(1, ...xs);
   const top = Math.max(1, ...series.flatMap(({ points }) => points.map(([, y]) => y))) * 1.05;
@@ -47,8 +48,8 @@ const makeLines = ({ series, x_label: xLabel, y_label: yLabel, bands = [] }) => 
       draw(svg, "line", { x1: area.left, x2: area.left + area.width, y1: toY(y), y2: toY(y), class: y ? "grid" : "base" });
       draw(svg, "text", { x: area.left - 6, y: toY(y) + 4, "text-anchor": "end" }, compact(y));
     }
-    for (const x of timeTicks(right, Math.max(2, area.width / 70))) {
-      draw(svg, "text", { x: toX(x), y: area.bottom + 17, "text-anchor": "middle" }, duration(x));
+    for (const x of (timed ? timeTicks : ticks)(right, Math.max(2, area.width / 70))) {
+      draw(svg, "text", { x: toX(x), y: area.bottom + 17, "text-anchor": "middle" }, showX(x));
     }
     series.forEach(({ points }, index) => {
       const path = points.map(([x, y], at) => `${at ? "L" : "M"}${toX(x).toFixed(1)} ${toY(y).toFixed(1)}`).join("");
@@ -66,7 +67,7 @@ const makeLines = ({ series, x_label: xLabel, y_label: yLabel, bands = [] }) => 
     cross.setAttribute("x1", toX(at));
     cross.setAttribute("x2", toX(at));
     cross.setAttribute("visibility", "visible");
-    tip.replaceChildren(make("div", "", duration(at)), ...series.map(({ name, points }, index) => {
+    tip.replaceChildren(make("div", "", timed ? duration(at) : `${xLabel} ${count(at)}`), ...series.map(({ name, points }, index) => {
       const swatch = make("i");
       swatch.style.background = PALETTE[index % PALETTE.length];
       return append(make("div"), swatch, make("bdi", "", name), make("b", "", count(Math.round(nearest(points, at)[1]))));

@@ -23,7 +23,7 @@ const makeSide = (completion, pattern, open) => {
     ...facts.filter(Boolean).map((fact) => make("bdi", "break", fact)),
   );
   const side = append(make("div", "side"), role, makeText(completion.text, pattern));
-  if (completion.role) side.classList.add(completion.role);
+  if (completion.role === "chosen" || completion.role === "rejected") side.classList.add(completion.role);
   for (const [name, value] of completion.facts) {
     append(side, append(make("div", "rating"), make("b", "", name), makeText(value, pattern)));
   }

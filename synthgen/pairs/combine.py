@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +29,14 @@ import pyarrow.compute as pc
 
 from synthgen.config import Config, PairsConfig
 from synthgen.config.stage_names import JUDGE
-from synthgen.pairs.index import BoolArray, CompletionIndex, FloatArray, IntArray, combine
+from synthgen.pairs.counts import PROMPT_FAILED, PROMPT_PASSED
+from synthgen.pairs.index import BoolArray, CompletionIndex, FloatArray, IntArray
 from synthgen.pairs.ratings import SCORE_DECIMALS
-from synthgen.records import SCORES_TYPE
 
 PASS, FAIL, NONE = 1, 0, -1
 """Verdicts."""
+UNFIT = (PROMPT_FAILED, PROMPT_PASSED)
+"""Why a prompt is left out with all of its completions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ class Scored:
 
     Attributes:
         rows: how many completions there are.
-        values: by scorer; NaN without one. table: as they go into `generations` (SCORES_TYPE), None: the judge alone.
+        values: by scorer of completions; NaN without one. table: those of all scorers, as they go into `generations`
+            (SCORES_TYPE), None: the judge alone.
     """
 
     rows: int
@@ -154,8 +156,8 @@ def find_verdicts(scored: Scored, name: str, config: PairsConfig) -> npt.NDArray
 
     The judge passes what scores `pairs.kto.high` or more and fails what scores `pairs.kto.low` or less.
     """
-    values = scored.values[name]
     if name == JUDGE:
+        values = scored.values[name]
         high, low = read_cuts(config)
         verdicts = np.select([values >= high, values <= low], [PASS, FAIL], NONE)
         return verdicts.astype(np.int8)
@@ -164,7 +166,7 @@ def find_verdicts(scored: Scored, name: str, config: PairsConfig) -> npt.NDArray
     mine = pc.equal(pc.struct_field(flat, "scorer"), name)
     rows = pc.list_parent_indices(scored.table).filter(mine).to_numpy()
     said = pc.fill_null(pc.struct_field(flat, "verdict").filter(mine).cast(pa.int8()), NONE)
-    found = np.full(len(values), NONE, dtype=np.int8)
+    found = np.full(scored.rows, NONE, dtype=np.int8)
     found[rows] = said.to_numpy(zero_copy_only=False)
     return found
 
@@ -185,81 +187,16 @@ def find_gated(scored: Scored, names: Sequence[str], wanted: int, config: PairsC
     return allowed
 
 
-def gather_scores(
-    index: CompletionIndex, judge: FloatArray | None, tables: Mapping[str, pa.Table], thresholds: Mapping[str, float]
-) -> Scored:
-    """Return the values of all scorers beside the completions.
-
-    Args:
-        index: the completions. judge: the judge's scores, None without a judge.
-        tables: SCORER_SCHEMA by scorer; rows of other completions are left out. thresholds: what passes, by scorer.
-    """
-    rows = len(index.prompt)
-    values: dict[str, FloatArray] = {} if judge is None else {JUDGE: judge}
-    if not tables:
-        return Scored(rows, values)
-    entries: list[tuple[str, FloatArray, pa.Array, pa.Array]] = []
-    nothing = pa.nulls(rows, pa.string())
-    if judge is not None:
-        entries.append((JUDGE, judge, nothing, nothing))
-    for name, table in tables.items():
-        place = index.find(table["prompt_id"], combine(table["completion_id"]))
-        order = np.full(rows, -1)
-        order[place[place >= 0]] = np.flatnonzero(place >= 0)
-        take = pa.array(order, mask=order < 0)
-        found = {column: combine(table[column].take(take)) for column in ("value", "reason", "detail")}
-        values[name] = np.asarray(found["value"].to_numpy(zero_copy_only=False), dtype=np.float64)
-        entries.append((name, values[name], found["reason"], found["detail"]))
-    return Scored(rows, values, _nest(entries, rows, thresholds))
-
-
-def read_scores(generations: pa.Table) -> Scored:
-    """Return the values that a data set's `generations` hold (those of the judge alone where there were no scorers)."""
-    if "scores" not in generations.column_names:
-        return Scored(len(generations), {JUDGE: pc.fill_null(generations["score"], float("nan")).to_numpy()})
-    table = combine(generations["scores"])
-    flat, parent = pc.list_flatten(table), pc.list_parent_indices(table)
-    values: dict[str, FloatArray] = {}
-    for name in pc.unique(pc.struct_field(flat, "scorer")).to_pylist():
-        mine = pc.equal(pc.struct_field(flat, "scorer"), name)
-        values[name] = np.full(len(generations), np.nan)
-        rows = parent.filter(mine).to_numpy()
-        values[name][rows] = pc.fill_null(pc.struct_field(flat, "value").filter(mine), float("nan")).to_numpy(
-            zero_copy_only=False
-        )
-    return Scored(len(generations), values, table)
+def find_unfit(scored: Scored, config: PairsConfig) -> npt.NDArray[np.int8]:
+    """Return, per completion, why its prompt is left out, as an index in UNFIT; -1: it is not."""
+    passes = find_gated(scored, config.prompt_must_pass, PASS, config)
+    fails = find_gated(scored, config.prompt_must_fail, FAIL, config)
+    return np.select([~passes, ~fails], [0, 1], -1).astype(np.int8)
 
 
 def list_thresholds(config: Config) -> dict[str, float]:
     """Return from which value on a completion passes, by scorer."""
     return {name: scorer.threshold for name, scorer in config.scorers.items()}
-
-
-def _nest(
-    entries: Sequence[tuple[str, FloatArray, pa.Array, pa.Array]], rows: int, thresholds: Mapping[str, float]
-) -> pa.ListArray:
-    """Return SCORES_TYPE: per completion a struct of each scorer, in the order of `entries`."""
-    order = np.arange(rows * len(entries)).reshape(len(entries), rows).T.ravel()
-
-    def interleave(columns: Sequence[Any]) -> Any:
-        return pa.concat_arrays(columns).take(pa.array(order))
-
-    verdicts = [
-        pa.array(values >= thresholds[name], mask=np.isnan(values))
-        if name in thresholds
-        else pa.nulls(rows, pa.bool_())
-        for name, values, _, _ in entries
-    ]
-    columns = [
-        interleave([pa.repeat(pa.scalar(name, pa.string()), rows) for name, *_ in entries]),
-        interleave([pa.array(values, from_pandas=True) for _, values, *_ in entries]),
-        interleave(verdicts),
-        interleave([reason for *_, reason, _ in entries]),
-        interleave([detail for *_, detail in entries]),
-    ]
-    structs = pa.StructArray.from_arrays(columns, fields=list(SCORES_TYPE.value_type))
-    offsets = pa.array(np.arange(rows + 1) * len(entries), pa.int32())
-    return pa.ListArray.from_arrays(offsets, structs, type=SCORES_TYPE)
 
 
 def _fit_length(score: FloatArray, tokens: FloatArray, index: CompletionIndex) -> float:

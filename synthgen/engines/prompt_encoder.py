@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
+from synthgen.engines.calls import change_turn, map_texts
 from synthgen.errors import ConfigError
-from synthgen.records import Message, Messages, Request, RequestFailure
+from synthgen.records import Message, Messages, Request, RequestFailure, Tool, write_arguments
 
 _CUT = "\ufdd0"
 """A noncharacter of Unicode, which no text holds: marks where a spelt-out special token is cut in two."""
@@ -28,6 +30,7 @@ class PromptEncoder:
         kwargs: further arguments of the template (`model.template_kwargs`).
         marks: what opens and closes a thought. They need not be special tokens, and mean as much to the model. The
             template itself reads them in assistant turns, whose thoughts most leave out.
+        writes: whether the model answers; a classifier may have no chat template, and then takes plain texts alone.
 
     Raises:
         ConfigError: there is no chat template.
@@ -40,8 +43,10 @@ class PromptEncoder:
         name: str,
         kwargs: Mapping[str, Any] | None = None,
         marks: Sequence[str] = (),
+        *,
+        writes: bool = True,
     ) -> None:
-        if chat_template is None and getattr(tokenizer, "chat_template", None) is None:
+        if writes and chat_template is None and getattr(tokenizer, "chat_template", None) is None:
             raise ConfigError(
                 f"model.name={name} has no chat template (a base model?); "
                 "set model.chat_template, or take an instruct model"
@@ -58,6 +63,7 @@ class PromptEncoder:
         special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
         self._special = _match_any(special)
         self._special_and_marks = _match_any(special.union(marks))
+        self._takes_parts = self._hides_text()
         self.folds_system = self._refuses_system()
         """Whether system messages go into the user turn, because the template refuses them (Gemma 2, for one)."""
 
@@ -71,9 +77,29 @@ class PromptEncoder:
         good = [text for text in texts if isinstance(text, str)]
         ids = iter(self._tokenize(good))
         return [
-            text if isinstance(text, RequestFailure) else self._fit(request, next(ids), context_length)
+            text
+            if isinstance(text, RequestFailure)
+            else self._fit(request, self._surround(next(ids), request), context_length)
             for request, text in zip(requests, texts, strict=True)
         ]
+
+    def _surround(self, ids: list[int], request: Request) -> list[int]:
+        """Return the ids with what the tokenizer puts around a plain text; a template has written that itself."""
+        before, behind = self._around if request.render == "plain" else ((), ())
+        return [*before, *ids, *behind]
+
+    @cached_property
+    def _around(self) -> tuple[list[int], list[int]]:
+        return _find_around(self._tokenizer)
+
+    def _hides_text(self) -> bool:
+        """Return whether the template shows a text only as a list of parts, as that of Llama Guard 3 1B does."""
+        turns = [Message(role="user", content="Hello")]
+        plain = self._render_turns(turns, parts=False)
+        if isinstance(plain, str) and "Hello" in plain:
+            return False
+        parts = self._render_turns(turns, parts=True)
+        return isinstance(parts, str) and "Hello" in parts
 
     def _refuses_system(self) -> bool:
         """Return whether the template renders a user turn alone, but not behind a system message."""
@@ -84,36 +110,54 @@ class PromptEncoder:
         )
 
     def _render(self, request: Request) -> str | RequestFailure:
-        return self._render_turns(fold_system(request.messages) if self.folds_system else request.messages)
+        if request.render == "plain":
+            return "\n\n".join(message["content"] for message in self._defuse(request.messages))
+        turns = fold_system(request.messages) if self.folds_system else request.messages
+        return self._render_turns(turns, request.tools, whole=request.render == "whole")
 
-    def _render_turns(self, turns: Messages) -> str | RequestFailure:
+    def _render_turns(
+        self, turns: Messages, tools: Sequence[Tool] = (), *, whole: bool = False, parts: bool | None = None
+    ) -> str | RequestFailure:
         from jinja2 import TemplateError
 
-        messages = self._defuse(turns)
-        continued = bool(messages) and messages[-1]["role"] == "assistant"
-        try:
-            text = self._tokenizer.apply_chat_template(
+        messages: list[Any] = [*self._defuse(turns)]
+        more = {**self._kwargs, **({"tools": map_texts(list(tools), self._cut_all)} if tools else {})}
+        wordings = [messages]
+        if any(turn.get("tool_calls") for turn in turns):
+            wordings.append(write_arguments(messages))  # DeepSeek V3's template joins texts, most take an object
+        if self._takes_parts if parts is None else parts:
+            wordings = [write_parts(wording) for wording in wordings]
+        for attempt, wording in enumerate(wordings, start=1):
+            try:
+                return self._apply(wording, more, whole)
+            except (TemplateError, ValueError, TypeError, KeyError, IndexError) as error:
+                if attempt == 1:
+                    line = " ".join(str(error).split()) or type(error).__name__
+        return RequestFailure("chat_template", f"the chat template of {self._name} refuses the prompt: {line}")
+
+    def _apply(self, messages: list[Any], more: Mapping[str, Any], whole: bool) -> str:
+        continued = not whole and bool(messages) and messages[-1]["role"] == "assistant"
+        return str(
+            self._tokenizer.apply_chat_template(
                 messages,
                 chat_template=self._chat_template,
                 tokenize=False,
-                add_generation_prompt=not continued,
+                add_generation_prompt=not whole and not continued,
                 continue_final_message=continued,
-                **self._kwargs,
+                **more,
             )
-        except (TemplateError, ValueError, TypeError, KeyError, IndexError) as error:
-            line = " ".join(str(error).split()) or type(error).__name__
-            return RequestFailure("chat_template", f"the chat template of {self._name} refuses the prompt: {line}")
-        return str(text)
+        )
 
-    def _defuse(self, messages: Messages) -> list[dict[str, str]]:
+    def _defuse(self, messages: Messages) -> list[Message]:
         """Return the messages with special tokens cut, and without what cannot be UTF-8."""
-        return [
-            {"role": message["role"], "content": self._cut_in(message["role"], _make_valid(message["content"]))}
-            for message in messages
-        ]
+        return [change_turn(turn, self._cut_own if turn["role"] == "assistant" else self._cut_all, self._cut_all)
+                for turn in messages]  # fmt: skip
 
-    def _cut_in(self, role: str, text: str) -> str:
-        return (self._special if role == "assistant" else self._special_and_marks).sub(_cut, text)
+    def _cut_own(self, text: str) -> str:
+        return self._special.sub(_cut, _make_valid(text))
+
+    def _cut_all(self, text: str) -> str:
+        return self._special_and_marks.sub(_cut, _make_valid(text))
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text; the template has written the special tokens already."""
@@ -139,6 +183,21 @@ class PromptEncoder:
             "prompt_too_long",
             f"the prompt has {len(ids)} tokens and the context of {self._name} has {context_length}",
         )
+
+
+def _find_around(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Return what the tokenizer puts before and behind a text, such as [CLS] and [SEP] of BERT."""
+    bare = list(tokenizer.encode("a", add_special_tokens=False))
+    full = list(tokenizer.encode("a", add_special_tokens=True))
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            return full[:start], full[start + len(bare) :]
+    return [], []
+
+
+def write_parts(messages: Messages) -> list[Any]:
+    """Return the messages with each text as a list of one part, as templates take it that show images too."""
+    return [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in messages]
 
 
 def fold_system(messages: Messages) -> Messages:
