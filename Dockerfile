@@ -11,7 +11,11 @@ SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends g++ libnuma1 tini wget \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --uid 1000 --create-home synthgen
+ && useradd --uid 1000 --create-home synthgen \
+ && chgrp -R 0 /home/synthgen \
+ && chmod -R g=u /home/synthgen
+# OpenShift runs a container as a user that nobody knows, in group 0: the home is that group's.
+ENV HOME=/home/synthgen
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     RAY_USAGE_STATS_ENABLED=0 \

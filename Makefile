@@ -12,7 +12,7 @@ MODEL ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: help setup demo test trainers check format bench chaos soak lock wheel clean distclean
+.PHONY: help setup demo prove test trainers check format bench six chaos soak lock wheel clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -22,6 +22,10 @@ setup: ## make .venv from the lock (KIND=cpu or gpu); nothing to do when it is t
 
 demo: setup ## run the whole pipeline on this machine: prompts in, preference data set out
 	@.venv/bin/synthgen run experiment=demo run.dir=runs/demo $(if $(MODEL),'model=$(MODEL)') $(ARGS)
+
+prove: setup ## show on this machine that a run's pairs make a model better, and that random sides do not
+	@.venv/bin/synthgen run experiment=prove run.dir=runs/prove $(ARGS)
+	@.venv/bin/synthgen prove run_dir=runs/prove
 
 # Half of a test's time is waiting; a file's tests share what its fixtures have made, and so a process.
 test: setup ## run the tests, in JOBS processes
@@ -47,6 +51,9 @@ bench: setup ## measure
 
 soak: setup ## a run against an endpoint that fails at random
 	@$(PY) -m benchmarks.soak $(ARGS)
+
+six: setup ## six data sets from one set of completions, and a training step on each
+	@$(PY) -m benchmarks.six $(ARGS)
 
 chaos: setup ## run while things break
 	@$(PY) -m benchmarks.chaos $(ARGS)

@@ -51,11 +51,17 @@ ECHO = (
     "generators.main.model.echo.tokens_per_s=40", "judge.model.echo.tokens_per_s=40",
 )  # fmt: skip
 TINY = ("experiment=tiny", "prompts.limit=64", "cluster.num_cpus=4", "cluster.stall_timeout_s=45")
+SCORERS = (
+    f"scorers.even.kind=python:{Path(__file__).with_name('slow_check.py')}:has_even_words",
+    "+scorers.short.kind=constraints", "pairs.weights={judge: 1, even: 0.5}", "pairs.chosen_must_pass=[even]",
+    "scorers.short.constraints=[{id: length_constraints:number_words, num_words: 40, relation: at most}]",
+)  # fmt: skip
 TWO_PROCESSES = ("generators.main.model.tensor_parallel_size=2", "judge.model.tensor_parallel_size=2")
 
 SETUPS = {
     "echo": (
         Setup("one pool, embedded Ray", (*ECHO, "cluster.num_cpus=4")),
+        Setup("scorers, embedded Ray", (*ECHO, *SCORERS, "cluster.num_cpus=4")),
         Setup("two pools, cluster", (*ECHO, "judge.model.name=judge", "generators.main.model.replicas=2"), True),
     ),
     "tiny": (Setup("tensor parallel size 1", TINY), Setup("tensor parallel size 2", (*TINY, *TWO_PROCESSES))),

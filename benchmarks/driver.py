@@ -8,10 +8,10 @@ session that finds everything finished gives the CPU time of resuming; what the 
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from benchmarks.rows import ECHO, complete
 from synthgen.config import Config
 from synthgen.flow import ResolvedStage
 from synthgen.ledger.ingest import ingest_prompts
-from synthgen.ledger.run_dir import MANIFEST, PROMPTS, RunDir, unit_path
-from synthgen.prompts import PromptSource
+from synthgen.ledger.manifest import read_manifest, write_manifest
+from synthgen.ledger.run_dir import PROMPTS, RunDir, unit_path
 from synthgen.records import UnitCounts
 
 UNITS, LEFT, UNIT_PROMPTS = 100_000, 2000, 8
@@ -76,12 +76,10 @@ def _make_ledger(config: Config, stage: ResolvedStage, units: int, left: int) ->
     root = Path(config.run.dir)
     _link_units(root, PROMPTS, units)
     _link_units(root, stage.files.directory, units - left)
-    manifest = {
-        "fingerprint": PromptSource(config.prompts).fingerprint(),
-        "unit_rows": [UNIT_PROMPTS] * units,
-        "stats": json.loads((root / MANIFEST).read_text(encoding="utf-8"))["stats"],
-    }
-    run_dir.write_json(MANIFEST, manifest)
+    made = read_manifest(run_dir)
+    assert made is not None
+    assert made.units is not None
+    write_manifest(run_dir, replace(made, unit_rows=[UNIT_PROMPTS] * units, units=[made.units[0]] * units))
 
 
 def _link_units(root: Path, directory: str, units: int) -> None:

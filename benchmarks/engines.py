@@ -28,6 +28,7 @@ from synthgen.runtime.pools import Pool, PoolSpec, ReplicaHandle
 from synthgen.runtime.replica import Replica
 from synthgen.runtime.replica_info import Progress, ReplicaInfo
 from synthgen.runtime.session import Session, pool_specs
+from synthgen.runtime.unit_files import UnitFiles
 from synthgen.stages.base import StageFiles
 
 LOGICAL_CPUS = 64
@@ -38,12 +39,13 @@ class WarmReplica(Replica):
     """A replica whose engine stays loaded when a run ends."""
 
     def __init__(self, model: ModelConfig, log_path: str) -> None:
-        super().__init__("/nonexistent", model, {}, log_path, "warm")
+        super().__init__(RunDir("/nonexistent"), model, {}, log_path, "warm")
         self._info: ReplicaInfo | None = None
 
     async def begin(self, run_url: str, stages: Mapping[str, StageFiles]) -> None:
         """Serve another run from now on."""
         self._run_dir = RunDir(run_url)
+        self._files = UnitFiles(self._run_dir)
         self._stages = stages
         self._progress = Progress()
         self._open = 0
@@ -213,7 +215,7 @@ class Engines:
             def start_replica(self) -> ReplicaHandle:
                 number = len(self.handles)
                 actor = engines._find_warm(self.spec, number)
-                actor.begin.remote(self._run_url, dict(self.spec.stages))
+                actor.begin.remote(self._run_dir.url, dict(self.spec.stages))
                 name = f"{self.spec.name}-{number}"
                 handle = ReplicaHandle(name, actor, actor.hello.remote(), actor.start.remote())
                 self.handles.append(handle)

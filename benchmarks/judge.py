@@ -20,7 +20,7 @@ from benchmarks.generate import prepare_requests
 from benchmarks.outcome import Outcome, Target, interleave, median, ratios, spread
 from benchmarks.work import make_config, read_words
 from synthgen.config import Config, JudgeLayout
-from synthgen.engines.prompts import PromptEncoder
+from synthgen.engines.prompt_encoder import PromptEncoder
 from synthgen.flow import load_flow, resolve_flow
 from synthgen.ledger.run_dir import RunDir
 from synthgen.models.tiny import ensure_tiny_model

@@ -105,7 +105,7 @@ def complete(stage: ResolvedStage, requests: Sequence[Request]) -> list[RequestO
 def _make_encoder() -> Any:
     from transformers import AutoTokenizer
 
-    from synthgen.engines.prompts import PromptEncoder
+    from synthgen.engines.prompt_encoder import PromptEncoder
     from synthgen.models.tiny import ensure_tiny_model
 
     return PromptEncoder(AutoTokenizer.from_pretrained(ensure_tiny_model()), None, "tiny")
