@@ -72,7 +72,7 @@ def read_toy(path, name):
     "toybox/marks.py": """\
 import re
 
-from synthgen.judge.format import JudgeFormat
+from synthgen.judge.form import JudgeFormat
 from synthgen.judge.parse import ParsedRatings
 
 

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 # The rooms from the bottom up: one imports from rooms before it. Which of them, its face says (`IMPORTS`).
 ROOMS = (
     "config", "models", "planning", "engines", "prompts", "tasks", "judge", "verifiers", "pairs", "trust", "ledger",
-    "stages", "export", "publish", "judge_eval", "flow", "observe", "runtime", "doctor", "training", "api", "cli",
+    "stages", "export", "publish", "judge_eval", "flow", "observe", "runtime", "doctor", "training", "quantize",
+    "recovery", "proof", "api", "cli",
 )  # fmt: skip
 HALL = {"__init__", "__main__", "errors", "records"}
 """What belongs to no room; everybody may import the last two of them."""

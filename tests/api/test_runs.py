@@ -142,7 +142,7 @@ def test_mistakes_are_one_line(run: synthgen.Run, tmp_path: Path) -> None:
         (lambda: synthgen.open_run(tmp_path), "holds no run"),
         (lambda: run.dataset("defualt"), "has no config 'defualt'; it has"),
         (lambda: run.dataset(split="valid"), "has no split 'valid'; it has train, test"),
-        (lambda: run.pair(min_margn=1), "pairs.min_margn is not a configuration key; did you mean pairs.min_margin?"),
+        (lambda: run.pair(min_margn=1), "pairs.min_margn is not a configuration key; did you mean pairs.min_margin"),
         (lambda: run.pair(min_margin="wide"), "pairs.min_margin: Value 'wide'"),
         (lambda: run.pair(min_margin=None), "pairs.min_margin: "),
         (lambda: run.pair(kto={"hgh": 3}), "pairs.kto.hgh is not a configuration key; did you mean pairs.kto.high?"),

@@ -11,6 +11,7 @@ from datasets import load_dataset
 
 from synthgen.cli import run_command
 from tests.command_line import synthgen
+from tests.inline_runs import inline_runs
 from tests.small_runs import write_prompts
 
 BAD_INPUT = [
@@ -116,7 +117,8 @@ def test_second_run_sends_nothing_and_a_changed_judge_judges_only(finished: tupl
     assert run_command(["run", *overrides, "pairs.policy=all_pairs", "pairs.max_pairs_per_prompt=3"]) == 0
     assert requests(run_dir) == {"generate-main": (3, 3), "judge": (3, 3)}
     assert json.loads((run_dir / "report.json").read_text())["pairs"]["made"] > 12
-    assert run_command(["run", *overrides, "judge.aspects=[honesty]"]) == 0
+    with inline_runs():
+        assert run_command(["run", *overrides, "judge.aspects=[honesty]"]) == 0
     assert requests(run_dir) == {"generate-main": (3, 3), "judge": (3, 0)}
 
 
@@ -134,7 +136,8 @@ def test_run_grows_with_its_prompts_and_refuses_others(
     prompts = Path(next(o for o in overrides if o.startswith("prompts.path=")).partition("=")[2])
     grown = write_prompts(tmp_path / "grown.jsonl", 16)
     more = [o if not o.startswith("prompts.path=") else f"prompts.path={grown}" for o in overrides]
-    assert run_command(["run", *more]) == 0
+    with inline_runs():
+        assert run_command(["run", *more]) == 0
     assert requests(run_dir)["generate-main"] == (4, 3)
     capsys.readouterr()
     assert run_command(["run", *overrides]) == 2
@@ -145,7 +148,8 @@ def test_run_grows_with_its_prompts_and_refuses_others(
 def test_multirun_runs_every_combination(tmp_path: Path) -> None:
     prompts = write_prompts(tmp_path / "prompts.jsonl", 3)
     arguments = ["run", "-m", "experiment=echo", f"prompts.path={prompts}", "judge.aspects=[honesty],[overall-rating]"]
-    assert run_command([*arguments, f"run.dir='{tmp_path}/${{judge.aspects.0}}'"]) == 0
+    with inline_runs():
+        assert run_command([*arguments, f"run.dir='{tmp_path}/${{judge.aspects.0}}'"]) == 0
     assert (tmp_path / "honesty" / "report.json").exists()
     assert (tmp_path / "overall-rating" / "report.json").exists()
 

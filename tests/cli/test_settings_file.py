@@ -82,8 +82,23 @@ def test_a_file_is_read_as_the_line_is(tmp_path: Path, monkeypatch: pytest.Monke
         "generators: {small: {model: echo, n: 3}}\nscorers: {short: {kind: exact}}\n"
         "model@generators.llama70b.model: echo\n"
     )
-    config = compose_config(read_settings(Path("mine.yaml")))
+    config = compose_config(read_settings(Path("mine.yaml"))[0])
     assert {name: g.model.name for name, g in config.generators.items()}["small"] == "echo"
     assert config.generators["llama70b"].model.name == "echo"
     assert config.scorers["short"].kind == "exact"
     assert not config.judge.enabled
+
+
+@pytest.mark.parametrize("key", ["run.dir", "run_dir", "run: {dir: DIR}"])
+@pytest.mark.parametrize("command", ["config", "plan"])
+def test_the_run_directory_has_two_names_and_one_meaning(
+    command: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = key.replace("DIR", "runs/file") if "{" in key else f"{key}: runs/file"
+    Path("mine.yaml").write_text(f"experiment: echo\n{where}\nprompts: {{limit: 4}}\n")
+    for given, found in (([], "runs/file"), (["run_dir=runs/line"], "runs/line"), (["run.dir=runs/line"], "runs/line")):
+        assert run_command([command, "mine.yaml", "cluster.gpu_hour_usd=1", *given]) == 0
+        said = capsys.readouterr()
+        assert "going on" not in said.err
+        assert command == "plan" or yaml.safe_load(said.out)["run"]["dir"] == found

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +16,50 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from synthgen.config import ClusterConfig, Config, ModelConfig
+from synthgen.config import ClusterConfig, ModelConfig
 from synthgen.planning import list_gpu_kinds, load_models, resolve_architecture, resolve_cluster
 
 CONF = Path(__file__).parents[2] / "conf"
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 CLUSTERS = sorted(path.stem for path in (CONF / "cluster").glob("*.yaml"))
 LICENCES = {
-    "apache-2.0", "gemma", "llama3", "llama3.1", "llama3.3", "llama4", "mit", "nvidia-open-model-license", "other",
-    "qwen",
+    "apache-2.0", "gemma", "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4", "mit", "nvidia-open-model-license",
+    "other", "qwen",
 }  # fmt: skip
+
+
+@dataclass
+class Place:
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+
+@dataclass
+class Places:
+    """The places of `Config` that these groups fill, typed alike; all of it takes three times as long to compose."""
+
+    judge: Place = field(default_factory=Place)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def hydra() -> Iterator[None]:
     store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
-    defaults = ["schema", {"model@judge.model": "???"}, {"cluster": "cpu"}, "_self_"]
+    store.store(name="places", node=Places)
+    defaults = ["places", {"model@judge.model": "???"}, {"cluster": "cpu"}, "_self_"]
     store.store(name="catalog-probe", node={"defaults": defaults})
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         yield
 
 
+@cache
 def compose_model(name: str, *overrides: str) -> Any:
     given = [] if name not in ("hub", "openai_endpoint") else ["judge.model.id=org/name"]
     tree = compose("catalog-probe", overrides=[f"model@judge.model={name}", *given, *overrides])
     return OmegaConf.to_object(tree.judge.model)
 
 
+@cache
 def compose_cluster(name: str) -> Any:
     tree = compose("catalog-probe", overrides=["model@judge.model=tiny", f"cluster={name}"])
     return OmegaConf.to_object(tree.cluster)
@@ -57,18 +74,16 @@ def test_models_compose(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_models_compose_as_the_planner_reads_them(name: str) -> None:
-    composed = compose_model(name)
     loaded = next(model for model in load_models() if model.name == name)
-    composed.id = loaded.id
-    assert composed == loaded
+    assert replace(compose_model(name), id=loaded.id) == loaded
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in ("echo", "hub", "openai_endpoint")])
 def test_models_of_checkpoints_are_whole(name: str) -> None:
     model = compose_model(name)
     arch = resolve_architecture(model)
-    assert arch.exact
-    assert model.engine == "vllm"
+    assert arch.exact or model.unservable
+    assert model.engine == ("pooling" if "reward" in name or "prompt-guard" in name else "vllm")
     assert model.license in LICENCES
     fetched = (model.id, model.tokenizer or "")
     asks = ("meta-llama/", "google/") if model.license != "apache-2.0" else ("meta-llama/",)  # Gemma 4 asks nothing

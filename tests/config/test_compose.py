@@ -64,7 +64,14 @@ def test_model_composes_as_generator_and_as_judge(name: str) -> None:
     extra = (
         ["generators.main.model.id=org/name", "judge.model.id=org/name"] if name in ("hub", "openai_endpoint") else []
     )
-    config = compose_config([*ECHO, f"model@generators.main.model={name}", f"model@judge.model={name}", *extra])
+    given = [*ECHO, f"model@generators.main.model={name}", f"model@judge.model={name}", *extra]
+    if "reward" in name or "prompt-guard" in name:
+        with pytest.raises(ConfigError, match=f"{name} classifies texts and writes none"):
+            compose_config(given)
+        scorer = [*ECHO, "+scorer@scorers.rm=reward", f"+model@scorers.rm.model={name}"]
+        assert compose_config(scorer).scorers["rm"].model.name == name
+        return
+    config = compose_config(given)
     assert config.generators["main"].model == config.judge.model
     assert config.judge.model.name
 

@@ -70,7 +70,7 @@ def test_generator_of_the_experiment_is_replaced() -> None:
         ("scorers.maths.kinnd=math", "scorers.maths.kinnd is not a configuration key; did you mean scorers.maths.kind"),
         ("scorers.judge.kind=math", "scorers.judge: judge is the name of the scorer that judge.* sets up"),
         ("scorers.a.timeout_s=0", "scorers.a.timeout_s=0 must be above 0"),
-        ("scorer@scorers.maths=verifyer", "scorer='verifyer' is not in the catalog; did you mean verifier?"),
+        ("scorer@scorers.maths=verifyer", "scorer='verifyer' is not in the catalog; did you mean verifier"),
     ],
 )
 def test_what_nothing_reads_is_one_line(override: str, message: str) -> None:
@@ -92,3 +92,10 @@ def test_a_mapping_of_any_keys_is_set_without_a_plus() -> None:
     )
     assert config.judge.model.chat_template_kwargs == {"enable_thinking": False, "reasoning_effort": "low"}
     assert config.generators["main"].model.chat_template_kwargs == {"thinking": True}
+
+
+def test_model_is_of_the_generator_alone_where_the_experiment_has_no_judge() -> None:
+    for experiment in ("prove", "verified_math"):
+        config = compose_config([f"experiment={experiment}", "model=tiny", "run.dir=x"])
+        assert config.generators["main"].model.name == "tiny"
+        assert not config.judge.enabled

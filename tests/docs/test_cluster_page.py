@@ -28,8 +28,8 @@ def test_cluster_page_commands_compose(line: str) -> None:
 
 
 def test_cluster_page_names_files_that_exist() -> None:
-    named = set(re.findall(r"\bjobs/\w+\.\w+|\brequirements/\w+\.lock", PAGE))
-    assert {"jobs/submit.sh", "jobs/slurm.sh", "jobs/kuberay.yaml"} <= named
+    named = set(re.findall(r"\bjobs/[\w/]+\.\w+|\brequirements/\w+\.lock", PAGE))
+    assert {"jobs/submit.sh", "jobs/slurm.sh", "jobs/kubernetes/base/kuberay.yaml"} <= named
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 

@@ -69,13 +69,9 @@ def shown_templates() -> Iterator[tuple[str, str]]:
 
 
 def quoted_messages() -> list[str]:
-    """Return the messages of the page's tables: code in the first column, several divided by `<br>`."""
-    messages = []
-    for line in PAGE.read_text(encoding="utf-8").partition("## Command line")[2].splitlines():
-        if line.startswith("| `"):
-            cell = re.split(r"(?<!\\) \| ", line.removeprefix("| "))[0]
-            messages += [part.strip().strip("`").strip().replace("\\|", "|") for part in cell.split("<br>")]
-    return messages
+    """Return the messages of the page: its headings that are code."""
+    headings = re.findall(r"^### (`+)(.+?)\1$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return [heading.strip() for _, heading in headings]
 
 
 def matches(message: str, template: str) -> bool:
@@ -89,14 +85,22 @@ def test_quoted_message_exists(message: str) -> None:
     assert any(matches(message, template) for template in all_templates())
 
 
-def test_every_error_is_explained() -> None:
+def test_every_error_has_a_heading_that_a_search_finds() -> None:
+    """The longest part of a message that holds no value stands in the heading to the letter."""
     messages = quoted_messages()
-    missing = [
-        f"{place}: {template.replace(VALUE, GAP)}"
-        for place, template in shown_templates()
-        if not any(matches(message, template) for message in messages)
-    ]
+    missing = []
+    for place, template in shown_templates():
+        fixed = max(template.split(VALUE), key=len).strip()
+        if not any(fixed in message and matches(message, template) for message in messages):
+            missing.append(f"{place}: ### `{template.replace(VALUE, GAP)}`")
     assert not missing, "add to docs/troubleshooting.md:\n" + "\n".join(missing)
+
+
+def test_every_heading_is_followed_by_what_helps() -> None:
+    page = PAGE.read_text(encoding="utf-8").partition("## Command line")[2]
+    for section in re.split(r"^## ", page, flags=re.MULTILINE):
+        blocks = re.split(r"^### .*$", section, flags=re.MULTILINE)
+        assert blocks[-1].strip(), f"the last heading of a section has no text: {section[-200:]}"
 
 
 def listed_reasons() -> list[str]:

@@ -17,7 +17,7 @@ from synthgen.config import ModelConfig
 from synthgen.config.sampling import list_sampling_problems
 from synthgen.engines.adapters import check_adapter
 from synthgen.engines.preflight import check_requests
-from synthgen.engines.prompts import PromptEncoder, fold_system
+from synthgen.engines.prompt_encoder import PromptEncoder, fold_system
 from synthgen.engines.templates import TemplateRefusedError, read_template
 from synthgen.errors import ConfigError
 from synthgen.records import Message, Request, Sampling

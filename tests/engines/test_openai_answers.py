@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tool_prompts import CALL, CALLING, WEATHER
 
+from synthgen.config import EndpointConfig, ModelConfig
 from synthgen.engines.openai.answers import read_answer
+from synthgen.engines.openai.dialect import make_dialect, write_body
 from synthgen.engines.openai.listing import read_listing
 from synthgen.engines.openai.reply import Kind, Refusal, Reply
 from synthgen.engines.openai.retry_after import find_wait_s
 from synthgen.engines.openai.words import find_most_output, find_room, read_finish_reason
-from synthgen.records import GENERATIONS_SCHEMA, Completion, OutputFormat
+from synthgen.records import GENERATIONS_SCHEMA, Completion, OutputFormat, Request, Sampling, WrittenCall
 
 FORM = OutputFormat("regex", "[1-5]", choices=("1", "2", "3", "4", "5"))
 KEYS = st.sampled_from(
@@ -486,3 +489,47 @@ def test_logprobs_are_taken_where_there_are_any(logprobs: Any, expected: int) ->
 
 def test_finish_reasons_fit_their_column() -> None:
     assert GENERATIONS_SCHEMA.field("finish_reason").type == "string"
+
+
+def test_calls_are_read_where_the_request_had_tools() -> None:
+    def answer(message: dict[str, Any], finish: str = "tool_calls", *, calls: bool = True) -> Completion | Refusal:
+        body = {"choices": [{"message": message, "finish_reason": finish}], "usage": {"completion_tokens": 9}}
+        return read_answer(Reply(200, json.dumps(body).encode()), calls=calls)
+
+    one = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "it"}'}}
+    made = answer({"content": None, "tool_calls": [one]})
+    assert isinstance(made, Completion)
+    assert (made.text, made.finish_reason, made.tool_calls) == (
+        "",
+        "stop",
+        (WrittenCall("look", '{"at": "it"}', "c1"),),
+    )
+    both = answer({"content": "Wait.", "tool_calls": [{"function": {"name": "look", "arguments": {"at": 1}}}, 3, {}]})
+    assert isinstance(both, Completion)
+    assert (both.text, both.tool_calls) == ("Wait.", (WrittenCall("look", '{"at":1}'),))
+    cut = answer({"content": None, "tool_calls": [one]}, "length")
+    assert isinstance(cut, Completion)
+    assert cut.finish_reason == "length"
+    older = answer({"content": None, "function_call": {"name": "look", "arguments": "{}"}}, "function_call")
+    assert isinstance(older, Completion)
+    assert older.tool_calls == (WrittenCall("look", "{}"),)
+    thought = answer({"content": None, "reasoning_content": "Hm.", "tool_calls": [one]})
+    assert isinstance(thought, Completion)
+    assert (thought.reasoning, thought.fault) == ("Hm.", None)
+    unasked = answer({"content": None, "tool_calls": [one]}, calls=False)
+    assert isinstance(unasked, Refusal)
+    assert unasked.reason == "tool_calls"
+    assert isinstance(answer({"content": None, "tool_calls": [{"function": {}}]}), Refusal)
+
+
+def test_a_request_with_tools_has_ids_and_arguments_as_text() -> None:
+    turns: Any = [CALLING[0], {**CALLING[1], "tool_calls": [{**CALL, "id": ""}]}, {"role": "tool", "content": "21"}]
+    model = ModelConfig(id="m", engine="openai", endpoint=EndpointConfig(base_url="http://x/v1"))
+    body = write_body(make_dialect(model.endpoint), model, Request("r", turns, Sampling(), tools=(WEATHER,)), 0, 8)
+    assert body["tools"] == [WEATHER]
+    (call,) = body["messages"][1]["tool_calls"]
+    assert call["function"]["arguments"] == '{"city":"Łódź"}'
+    assert call["id"] == body["messages"][2]["tool_call_id"] == "call_0"
+    plain = write_body(make_dialect(model.endpoint), model, Request("r", CALLING[:1], Sampling()), 0, 8)  # type: ignore[arg-type]
+    assert "tools" not in plain
+    assert plain["messages"] == CALLING[:1]

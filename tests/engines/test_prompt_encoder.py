@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.engines.prompts import PromptEncoder
+from synthgen.engines.prompt_encoder import PromptEncoder
 from synthgen.errors import ConfigError
 from synthgen.models.tiny_tokenizer import SPECIAL_TOKENS
 from synthgen.records import Message, Request, RequestFailure, Sampling
@@ -105,3 +107,38 @@ def test_encode_keeps_spelt_out_special_tokens_plain(encoder: PromptEncoder, tok
     special = set(tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)))
     assert [i for i in ids if i in special] == [i for i in empty if i in special]
     assert tokenizer.decode(ids).count(content.strip().replace("\ufdd0", "\ufffd")) >= 1
+
+
+def test_conversation_is_shown_as_it_stands_or_its_text_alone(encoder: PromptEncoder, tokenizer: Any) -> None:
+    asked = make_request(("user", "Why?"), ("assistant", "Because <|eot_id|>"))
+    whole = tokenizer.decode(encode_one(encoder, replace(asked, render="whole")))
+    assert whole.endswith("<|end_header_id|>\n\nBecause <|eot_id|><|eot_id|>")  # nothing is asked for or continued
+    plain = encode_one(encoder, replace(asked, render="plain"))
+    assert tokenizer.decode(plain) == "<|begin_of_text|>Why?\n\nBecause <|eot_id|>"
+    assert tokenizer.convert_tokens_to_ids("<|eot_id|>") not in plain
+
+
+def test_template_that_takes_parts_is_given_parts(tokenizer: Any) -> None:
+    """Llama Guard 3 1B's template shows nothing of a text that is no list."""
+    template = (
+        "{% for m in messages %}{{ m.role }}: "
+        "{% for c in m.content | selectattr('type', 'equalto', 'text') %}{{ c.text }}{% endfor %};{% endfor %}"
+    )
+    request = make_request(("user", "Why <|eot_id|>?"), ("assistant", "So."))
+    encoder = PromptEncoder(tokenizer, template, "guard")
+    ids = encode_one(encoder, replace(request, render="whole"))
+    assert tokenizer.decode(ids) == "user: Why <|eot_id|>?;assistant: So.;"
+    assert tokenizer.convert_tokens_to_ids("<|eot_id|>") not in ids
+
+
+def test_classifier_needs_no_template(tokenizer: Any) -> None:
+    bare = copy(tokenizer)
+    bare.chat_template = None
+    with pytest.raises(ConfigError, match="no chat template"):
+        PromptEncoder(bare, None, "base")
+    encoder = PromptEncoder(bare, None, "classifier", writes=False)
+    request = make_request(("user", "Why?"))
+    assert encode_one(encoder, replace(request, render="plain")) == bare("Why?")["input_ids"]
+    [refused] = encoder.encode([replace(request, render="whole")], CONTEXT)
+    assert isinstance(refused, RequestFailure)
+    assert refused.reason == "chat_template"

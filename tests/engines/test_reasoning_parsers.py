@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +15,12 @@ from typing import Any
 import pytest
 
 from synthgen.config import ModelConfig
+from synthgen.engines.calls import find_known_tool_parser
 from synthgen.engines.thoughts import check_switch, find_reasoning_parser, list_template_arguments
 from synthgen.engines.vllm_parsers import make_thought_reader
 from synthgen.engines.vllm_thoughts import Split, ThoughtReader
 from synthgen.errors import ConfigError
+from synthgen.planning import load_models
 
 QWEN = "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
 R1 = "{% if add_generation_prompt %}<think>\n{% endif %}"
@@ -41,6 +44,10 @@ FAMILIES = {
     ("seed_oss", "<seed:think>"): "seed_oss",
     ("smollm3", QWEN): "deepseek_r1",
     ("olmo3", "<think></think>"): "olmo3",
+    ("hy_v3", "<think:opensource>"): "hy_v3",
+    ("minimax_m3_vl", "<mm:think></mm:think>"): "minimax_m3",
+    ("mistral4", "[THINK][/THINK]"): "mistral",
+    ("step3p7", "<think></think>"): "step3p5",
 }
 
 
@@ -72,8 +79,10 @@ def test_both_names_of_the_switch_are_given_and_what_is_set_by_hand_wins() -> No
     assert model.template_kwargs == {"enable_thinking": True, "thinking": "high"}
 
 
-MARKS = ["<think>", "</think>", "<seed:think>", "</seed:think>", "<|channel>", "<channel|>", "[THINK]", "[/THINK]",
-         "[TOOL_CALLS]", "[ARGS]", "<tool_call>", "</tool_call>", "<|im_start|>", "<|im_end|>"]  # fmt: skip
+MARKS = ["<think>", "</think>", "<seed:think>", "</seed:think>", "<mm:think>", "</mm:think>", "<|channel>",
+         "<channel|>", "[THINK]", "[/THINK]", "[TOOL_CALLS]", "[ARGS]", "<tool_call>", "</tool_call>", "<|im_start|>",
+         "<|im_end|>"]  # fmt: skip
+SPECIAL = ["<|open|>", "<|close|>", "<|sep|>"]  # of Kimi K3
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +91,7 @@ def tokenizer(tiny_model_dir: Path) -> Any:
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
     tokenizer.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in MARKS])
+    tokenizer.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in SPECIAL], special_tokens=True)
     return tokenizer
 
 
@@ -118,8 +128,10 @@ WRITTEN = {
     "glm45": ("<think>", "</think>"),
     "hunyuan_a13b": ("<think>\n", "\n</think>\n<answer>\n"),
     "kimi_k2": ("<think>", "</think>"),
+    "ling3": ("<think>", "</think>"),
     "mimo": ("<think>", "</think>"),
     "minimax_m2": ("<think>", "</think>"),
+    "minimax_m3": ("<mm:think>", "</mm:think>"),
     "nemotron_v3": ("<think>", "</think>"),
     "qwen3": ("<think>", "</think>"),
     "seed_oss": ("<seed:think>", "</seed:think>"),
@@ -139,6 +151,22 @@ def test_each_family_s_thought_is_told_from_its_answer(parser: str, read: Callab
     assert split.begin is not None
     assert tokenizer.decode(ids[split.begin :])[split.lead :].startswith(answer)
     assert split.reasoning_tokens == split.begin
+
+
+def test_an_answer_that_has_marks_of_its_own_is_taken_out_of_them(tokenizer: Any, read: Callable[..., Split]) -> None:
+    """Kimi K3 names its channels in plain text between special tokens."""
+    opened, answer = "user: Hello assistant:<|open|>think<|sep|>", "Hello there."
+    said = f"<|open|>response<|sep|>{answer}<|close|>response<|sep|><|close|>message<|sep|>"
+    split = read("kimi_k3", f"Hm.<|close|>think<|sep|>{said}", opened)
+    assert (split.text, split.reasoning, split.begin) == (answer, "Hm.", None)
+    assert split.reasoning_tokens is not None
+    cut = read("kimi_k3", "Hm, so let me", opened)
+    assert (cut.text, cut.reasoning) == ("", "Hm, so let me")
+    told_not_to = "user: Hello assistant:<|open|>response<|sep|>"
+    assert (
+        read("kimi_k3", said.partition("<|sep|>")[2], told_not_to, thinking=False, chat_template=SWITCHED).text
+        == answer
+    )
 
 
 @pytest.mark.parametrize("parser", ["deepseek_r1", "qwen3", "glm45", "kimi_k2", "step3p5"])
@@ -257,10 +285,33 @@ def test_channels_of_gpt_oss_are_read_by_vllm() -> None:
 def test_gpt_oss_without_its_encoding_is_refused_at_the_start(tokenizer: Any, tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     program = (
-        "from synthgen.engines.vllm_parsers import _load_harmony\n"
+        "from synthgen.engines.vllm_parsers import load_harmony\n"
         "from synthgen.config import ModelConfig\n"
-        "_load_harmony(ModelConfig(name='gpt-oss-20b'))"
+        "load_harmony(ModelConfig(name='gpt-oss-20b'))"
     )
     env = {**os.environ, "TIKTOKEN_ENCODINGS_BASE": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
     assert "model.name=gpt-oss-20b cannot be read without OpenAI's file o200k_base.tiktoken" in done.stderr
+
+
+def test_what_a_recipe_names_is_what_auto_takes_and_changes_no_fingerprint() -> None:
+    from synthgen.flow import model_fields
+
+    model = next(one for one in load_models() if one.name == "qwen3.5-27b")
+    assert (model.reasoning_parser, model.named_parser) == ("auto", "qwen3")
+    assert find_reasoning_parser(model, "unheard_of", "") == "qwen3"
+    assert find_reasoning_parser(replace(model, reasoning_parser="none"), "qwen3_5", QWEN) is None
+    assert model_fields(model) == model_fields(replace(model, recipe_parser=None))
+    assert model_fields(model) != model_fields(replace(model, reasoning_parser="qwen3"))
+
+
+def test_vllm_has_the_parsers_that_the_catalog_names() -> None:
+    pytest.importorskip("vllm")
+    from vllm.reasoning import ReasoningParserManager
+    from vllm.tool_parsers import ToolParserManager
+
+    models = load_models()
+    unnamed = {"auto", "none"}
+    assert {model.named_parser for model in models} - unnamed <= set(ReasoningParserManager.list_registered())
+    known = {find_known_tool_parser(model) for model in models} - {None}
+    assert known <= set(ToolParserManager.list_registered())

@@ -46,7 +46,7 @@ def test_engine_args_are_fields_of_vllm() -> None:
     arg_utils = pytest.importorskip("vllm.engine.arg_utils")
     numbers = {"max_model_len": 9, "max_num_seqs": 9, "max_num_batched_tokens": 9, "kv_cache_memory_gib": 2.5}
     model = make_model(revision="r", tokenizer="t", quantization="fp8", enable_chunked_prefill=True, **numbers)
-    args = make_engine_args(model, path="p", on_cpu=True, lora_rank=16, distributed_executor_backend="ray")
+    args = make_engine_args(model, path="p", on_cpu=True, lora_ranks=[16], distributed_executor_backend="ray")
     assert args.keys() <= set(arg_utils.AsyncEngineArgs.__dataclass_fields__)
     assert args["kv_cache_memory_bytes"] == 2.5 * 2**30
 

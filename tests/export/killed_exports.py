@@ -36,7 +36,7 @@ from synthgen.cli import run_command
 from synthgen.config import Config, ExportConfig
 from synthgen.config.compose import compose_config
 from synthgen.config.saved import dump_config
-from synthgen.export.stage import commit_export, stage_export
+from synthgen.export.swap import commit_export, stage_export
 from synthgen.ledger.object_store import ObjectStorage
 from synthgen.ledger.storage import open_storage
 from synthgen.observe.status import read_status  # noqa: F401

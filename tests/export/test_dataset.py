@@ -20,7 +20,7 @@ from synthgen.errors import ConfigError
 from synthgen.export import dataset_configs, formats, group_units
 from synthgen.export.parquet import ParquetFile
 from synthgen.export.parts import _Part
-from synthgen.export.stage import clear_left_over
+from synthgen.export.swap import clear_left_over
 from synthgen.ledger.directories import exchange_directories
 from synthgen.ledger.storage import LocalStorage
 from synthgen.records import KTO_SCHEMA, PAIRS_SCHEMA, SCORED_GENERATIONS_SCHEMA, Tables

@@ -1,7 +1,8 @@
-"""jobs/kuberay.yaml agrees with the configs, locks and images that it names, and keeps its secrets."""
+"""jobs/kubernetes agrees with the configs, locks and images that it names, and keeps its secrets."""
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shlex
@@ -16,12 +17,13 @@ from synthgen.cli import run_command
 from synthgen.config.compose import compose_config
 
 ROOT = Path(__file__).parent.parent.parent
+KUBERNETES = ROOT / "jobs" / "kubernetes"
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 
 @pytest.fixture(scope="module")
 def rayjob() -> dict[str, Any]:
-    documents = yaml.safe_load_all((ROOT / "jobs/kuberay.yaml").read_text(encoding="utf-8"))
+    documents = yaml.safe_load_all((KUBERNETES / "base/kuberay.yaml").read_text(encoding="utf-8"))
     return {document["kind"]: document for document in documents}
 
 
@@ -99,3 +101,62 @@ def test_kuberay_names_the_versions_of_the_project(rayjob: dict[str, Any]) -> No
     assert f"ray=={rayjob['RayJob']['spec']['rayClusterSpec']['rayVersion']}" in lock
     for container in (container for pod in pod_specs(rayjob) for container in pod["containers"]):
         assert container["image"].endswith(f":{VERSION}-gpu")
+
+
+def apply_overlay(name: str) -> dict[str, Any]:
+    """Return the RayJob of an overlay: the base with the overlay's JSON patches (RFC 6902)."""
+    overlay = yaml.safe_load((KUBERNETES / name / "kustomization.yaml").read_text(encoding="utf-8"))
+    assert overlay["resources"] == ["../base"]
+    base = yaml.safe_load_all((KUBERNETES / "base/kuberay.yaml").read_text(encoding="utf-8"))
+    made = copy.deepcopy(next(document for document in base if document["kind"] == "RayJob"))  # anchors are shared
+    made = json.loads(json.dumps(made))
+    for patch in overlay["patches"]:
+        assert patch["target"] == {"kind": "RayJob", "name": made["metadata"]["name"]}
+        for change in yaml.safe_load(patch["patch"]):
+            *way, last = change["path"].strip("/").split("/")
+            place: Any = made
+            for step in way:
+                place = place[int(step)] if isinstance(place, list) else place[step]
+            if change["op"] == "remove":
+                del place[last]
+            elif isinstance(place, list) and last == "-":
+                place.append(change["value"])
+            else:
+                assert change["op"] == ("replace" if last in place else "add")
+                place[last] = change["value"]
+    return dict(made)
+
+
+def test_overlays_name_what_is_there() -> None:
+    for path in KUBERNETES.glob("*/kustomization.yaml"):
+        described = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert (described["kind"], described["apiVersion"]) == ("Kustomization", "kustomize.config.k8s.io/v1beta1")
+        for name in described["resources"]:
+            assert (path.parent / name).exists()
+
+
+def test_openshift_leaves_the_user_to_the_namespace() -> None:
+    for pod in pod_specs({"RayJob": apply_overlay("openshift")}):
+        assert set(pod["securityContext"]) == {"runAsNonRoot", "fsGroupChangePolicy", "seccompProfile"}
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        [container] = pod["containers"]
+        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def test_spot_keeps_the_head_on_a_node_that_stays() -> None:
+    head, worker = pod_specs({"RayJob": apply_overlay("spot")})
+    assert "nodeSelector" not in head
+    assert worker["nodeSelector"] == {"cloud.google.com/gke-spot": "true"}
+    assert {toleration["key"] for toleration in worker["tolerations"]} >= {
+        "nvidia.com/gpu",
+        "cloud.google.com/gke-spot",
+    }
+    assert worker["terminationGracePeriodSeconds"] >= 60
+
+
+def test_monitoring_scrapes_a_port_that_every_pod_has(rayjob: dict[str, Any]) -> None:
+    monitor = yaml.safe_load((KUBERNETES / "monitoring/podmonitor.yaml").read_text(encoding="utf-8"))
+    ports = {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]}
+    for pod in pod_specs(rayjob):
+        [container] = pod["containers"]
+        assert ports <= {port["name"] for port in container["ports"]}

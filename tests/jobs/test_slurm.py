@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,7 +22,6 @@ while [[ $1 == --* ]]; do
   [[ $1 != --nodes=* ]] || nodes=${1#*=}
   shift
 done
-[[ $1 != hostname ]] || { echo 127.0.0.1 10.0.0.1; exit 0; }
 trap 'kill $(jobs -p) 2>/dev/null' TERM
 for ((node = 0; node < nodes; node++)); do SLURM_NODEID=$node "$@" & done
 wait
@@ -65,6 +66,7 @@ def slurm(tmp_path: Path) -> Slurm:
         "SLURM_JOB_ID": str(free_port()),
         "SLURM_JOB_NODELIST": "node[1-2]",
         "SLURM_JOB_NUM_NODES": "2",
+        "SYNTHGEN_HEAD_IP": "127.0.0.1",
     }
     return Slurm(environment, checkout)
 
@@ -75,7 +77,7 @@ def test_slurm_options_come_before_the_first_command() -> None:
     options = [index for index, line in enumerate(lines) if line.startswith("#SBATCH")]
     assert options
     assert max(options) < first_command
-    assert "#SBATCH --exclusive" in lines
+    assert {"#SBATCH --exclusive", "#SBATCH --mem=0", "#SBATCH --signal=B:TERM@90", "#SBATCH --requeue"} <= set(lines)
 
 
 @pytest.mark.slow
@@ -111,3 +113,103 @@ def test_slurm_says_that_set_up_is_missing(slurm: Slurm) -> None:
     done = slurm.run("experiment=echo")
     assert done.returncode == 2
     assert "make setup" in done.stderr
+
+
+FAKES = {
+    # Each says what it was called with. `srun` answers for the nodes, and plays Ray's nodes by waiting.
+    "srun": """
+case "$*" in
+  *hostname*) echo "$FAKE_ADDRESSES" ;;
+  *getent*) for one in $FAKE_NAMED; do echo "$one STREAM"; done ;;
+  *) exec sleep 600 ;;
+esac
+""",
+    "scontrol": """
+[[ $1 == show ]] && printf 'node1\\nnode2\\n' && exit
+echo "scontrol $*" >>"$SAID"
+""",
+    "squeue": 'echo "  $FAKE_LEFT "',
+    "python": '[[ $1 == -c ]] || echo "connects to $2" >>"$SAID"',
+    "synthgen": """
+[[ $1 == run ]] || exit 0
+[[ -z $FAKE_STOP ]] && exit
+trap 'exit 143' TERM
+kill -TERM "$PPID"
+while :; do sleep 0.1; done
+""",
+}
+
+
+@pytest.fixture
+def played(tmp_path: Path) -> Callable[..., tuple[subprocess.CompletedProcess[str], str]]:
+    """The script among programs that say what they were called with: Slurm, Ray's nodes, synthgen."""
+    binaries = tmp_path / ".venv/bin"
+    binaries.mkdir(parents=True)
+    for name, text in FAKES.items():
+        (binaries / name).write_text(f"#!/bin/bash\n{text}", encoding="utf-8")
+        (binaries / name).chmod(0o755)
+
+    def play(nodes: int = 2, **variables: str) -> tuple[subprocess.CompletedProcess[str], str]:
+        said = tmp_path / "said"
+        said.unlink(missing_ok=True)
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SYNTHGEN_"))
+        }
+        environment |= {
+            "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_ID": "17", "SLURM_JOB_NODELIST": "node[1-2]",
+            "SLURM_JOB_NUM_NODES": str(nodes), "SAID": str(said), "FAKE_STOP": "", "FAKE_NAMED": "",
+            "FAKE_ADDRESSES": "", "FAKE_LEFT": "", **variables,
+        }  # fmt: skip
+        done = subprocess.run(
+            [ROOT / "jobs/slurm.sh", "experiment=echo"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_S,
+        )
+        return done, said.read_text(encoding="utf-8") if said.exists() else ""
+
+    return play
+
+
+@pytest.mark.parametrize(
+    ("addresses", "named", "chosen"),
+    [
+        ("127.0.1.1 10.0.0.1", "127.0.1.1", "10.0.0.1"),
+        ("fe80::1%eth0 fe80::2 10.0.0.1", "", "10.0.0.1"),
+        ("172.17.0.1 10.0.0.1", "10.0.0.1 fe80::1", "10.0.0.1"),
+        ("169.254.3.4 192.168.1.5 10.0.0.1", "", "192.168.1.5"),
+        ("fe80::1 2001:db8::5", "2001:db8::5", "[2001:db8::5]"),
+    ],
+)
+def test_slurm_takes_the_address_that_other_nodes_reach(
+    played: Callable[..., Any], addresses: str, named: str, chosen: str
+) -> None:
+    done, said = played(FAKE_ADDRESSES=addresses, FAKE_NAMED=named)
+    assert done.returncode == 0, done.stderr
+    assert said == f"connects to {chosen}:20017\n"
+
+
+def test_slurm_without_an_address_says_how_to_give_one(played: Callable[..., Any]) -> None:
+    done, said = played(FAKE_ADDRESSES="127.0.0.1 fe80::1")
+    assert (done.returncode, said) == (2, "")
+    assert "SYNTHGEN_HEAD_IP=" in done.stderr
+    done, said = played(nodes=1, FAKE_ADDRESSES="")
+    assert (done.returncode, said) == (0, "connects to 127.0.0.1:20017\n")
+
+
+@pytest.mark.parametrize(
+    ("left", "requeue", "again"),
+    [("1:12", "", True), ("0:09", "", True), ("58", "", True), ("1:12", "no", False), ("12:31:07", "", False),
+     ("1-03:00:00", "", False), ("UNLIMITED", "", False), ("", "", False), ("14:00", "", False)],
+)  # fmt: skip
+def test_slurm_queues_a_job_again_whose_time_is_up(
+    played: Callable[..., Any], left: str, requeue: str, again: bool
+) -> None:
+    """A job with hours left was stopped by a person."""
+    more = {"SYNTHGEN_REQUEUE": requeue} if requeue else {}
+    done, said = played(FAKE_ADDRESSES="10.0.0.1", FAKE_STOP="yes", FAKE_LEFT=left, **more)
+    assert done.returncode == 143, done.stderr
+    assert ("scontrol requeue 17\n" in said) is again
+    assert ("goes on from what was committed" in done.stderr) is again

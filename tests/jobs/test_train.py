@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,14 @@ from exported_runs import export_units, make_unit
 from safetensors import safe_open
 
 from synthgen.config import Config, ExportConfig
-from synthgen.errors import ConfigError
+from synthgen.errors import ConfigError, RunFailedError, RunStoppedError
 from synthgen.models.dequantize import dequantize_checkpoint
 from synthgen.models.tiny import ensure_tiny_model
 from synthgen.records import Tables
-from synthgen.training.train import compose_train_config, load_data, main, train
+from synthgen.training import progress as progress_module
+from synthgen.training.child import run_training
+from synthgen.training.progress import read_progress
+from synthgen.training.train import TrainConfig, choose_best, compose_train_config, load_data, main, train
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = [
@@ -131,6 +134,71 @@ def test_job_script_reports_a_mistake_in_one_line(tmp_path: Path) -> None:
     assert "rank" in done.stderr
 
 
+def test_training_that_was_killed_goes_on_from_its_last_whole_checkpoint_to_the_same_weights(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(name: str) -> TrainConfig:
+        overrides = [f"data={run_dir}", "model=builtin:tiny", f"output_dir={tmp_path / name}", "args.max_steps=4"]
+        overrides += [*(one for one in FAST if "save_strategy" not in one), "lora.enabled=true", "eval_split=none"]
+        overrides += ["args.save_strategy=steps", "+args.save_steps=1", "args.resume_from_checkpoint=true"]
+        return compose_train_config("dpo", [*overrides, "args.per_device_train_batch_size=4"])
+
+    def read(name: str) -> dict[str, Any]:
+        with safe_open(tmp_path / name / "adapter_model.safetensors", "pt") as weights:
+            return {key: weights.get_tensor(key) for key in weights.keys()}  # noqa: SIM118
+
+    def kill(progress: Mapping[str, Any]) -> str:
+        if progress["step"] == 3:
+            raise KeyboardInterrupt
+        return ""
+
+    train("dpo", make("whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(progress_module, "LINE_EVERY_S", 0.0)
+        patch.setattr(progress_module, "format_progress", kill)
+        with pytest.raises(KeyboardInterrupt):
+            train("dpo", make("cut"))
+    torn = tmp_path / "cut" / "checkpoint-3"
+    torn.mkdir(exist_ok=True)
+    (torn / "trainer_state.json").write_text('{"global_step": 3, ')
+    train("dpo", make("cut"))
+    whole, resumed = read("whole"), read("cut")
+    assert {key for key, value in whole.items() if not torch.equal(value, resumed[key])} == set()
+    progress = read_progress(tmp_path / "cut")
+    assert progress is not None
+    assert (progress["step"], [point["step"] for point in progress["curve"]]) == (4, [1, 2, 3, 4])
+    assert "builtin:tiny" in (tmp_path / "cut" / "adapter_config.json").read_text()
+
+
+def test_sft_trains_on_the_chosen_sides(run_dir: Path, tmp_path: Path) -> None:
+    overrides = [f"data={run_dir}", "model=builtin:tiny", f"output_dir={tmp_path / 'out'}", "args.max_steps=2"]
+    config = compose_train_config("sft", [*overrides, *FAST, "lora.enabled=true", "eval_split=none"])
+    best = choose_best(load_data(config))["train"]
+    assert best.column_names == ["prompt", "completion"]
+    assert len(best) == len({json.dumps(prompt) for prompt in best["prompt"]})
+    train("sft", config)
+    assert len(read_log(tmp_path / "out")) == 2
+
+
+def test_a_training_in_a_process_of_its_own_says_what_was_wrong_with_it(tmp_path: Path) -> None:
+    told: list[Mapping[str, Any]] = []
+    with pytest.raises(RunFailedError, match=r"training failed \(status 2\): train_dpo: data=.*nowhere"):
+        run_training(
+            "dpo",
+            [f"data={tmp_path / 'nowhere'}", "model=builtin:tiny", f"output_dir={tmp_path}"],
+            tmp_path,
+            launch=[],
+            told=told.append,
+            check=lambda: None,
+        )
+    with pytest.raises(RunStoppedError):
+        run_training("dpo", ["data=x"], tmp_path, launch=[], told=told.append, check=stop)
+
+
+def stop() -> None:
+    raise RunStoppedError("stopped by SIGTERM")
+
+
 def tie_everything(unit: int, **options: Any) -> Tables:
     tables = dict(make_unit(unit, **options))
     ratings = tables["judge"].column_names.index("ratings")
@@ -162,10 +230,10 @@ def test_train_needs_to_be_told_what_and_where() -> None:
         compose_train_config("dpo", ["model=builtin:tiny", "output_dir=out"])
 
 
-@pytest.mark.parametrize("method", ["dpo", "kto"])
+@pytest.mark.parametrize("method", ["dpo", "kto", "sft"])
 def test_shipped_configs_compose(method: str) -> None:
     config = compose_train_config(method, ["data=runs/first", "model=builtin:tiny", "output_dir=out"])
-    assert config.data_config == {"dpo": "default", "kto": "kto"}[method]
+    assert config.data_config == {"dpo": "default", "kto": "kto", "sft": "default"}[method]
 
 
 def test_load_data_takes_the_data_set_s_own_directory(run_dir: Path) -> None:

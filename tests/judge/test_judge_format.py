@@ -10,7 +10,7 @@ import pytest
 
 from synthgen.config import AspectConfig, Rationale
 from synthgen.judge import ULTRAFEEDBACK_ASPECTS, Aspect, parse_ratings, resolve_aspect
-from synthgen.judge.format import RATIONALE_CHARACTERS, make_format
+from synthgen.judge.form import RATIONALE_CHARACTERS, make_format
 
 ASPECTS = [
     *ULTRAFEEDBACK_ASPECTS.values(),

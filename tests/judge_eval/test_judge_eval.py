@@ -115,6 +115,22 @@ def test_read_labelled_counts_rows_without_a_pair(tmp_path: Path) -> None:
     }
 
 
+def test_read_labelled_takes_completions_with_a_number_each(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "p", "generations": ["a", "b", "c"], "ratings": [3, 5, 1], "model_name": "judge"},
+        {"instruction": "q", "completions": [{"response": "d", "score": "2"}, {"response": "e", "score": 2.5}]},
+        {"instruction": "r", "generations": ["f", "g"], "ratings": [4, 4]},
+        {"instruction": "s", "generations": ["h", "i"], "ratings": [4, None]},
+        {"generations": ["j", "k"], "ratings": [1, 2]},
+    ]
+    labelled = read_labelled(_write_jsonl(tmp_path / "a.jsonl", *rows))
+    assert [(pair.messages[-1]["content"], pair.texts) for pair in labelled.pairs] == [
+        ("p", ("b", "c")),
+        ("q", ("e", "d")),
+    ]
+    assert labelled.unreadable == {"no_difference": 1, "no_label": 1, "no_prompt": 1}
+
+
 def test_read_labelled_says_what_it_needs(tmp_path: Path) -> None:
     path = _write_jsonl(tmp_path / "a.jsonl", {"prompt": "p", "answer": "a"})
     with pytest.raises(

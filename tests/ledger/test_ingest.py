@@ -17,7 +17,7 @@ from synthgen.errors import ConfigError
 from synthgen.ledger.ingest import PromptLedger, ingest_prompts, survey_prompts
 from synthgen.ledger.manifest import read_manifest
 from synthgen.ledger.run_dir import MANIFEST, PROMPTS, RunDir, encode_unit, unit_path
-from synthgen.prompts import PromptSource
+from synthgen.prompts import RULES, PromptSource
 from synthgen.records import make_prompt_id
 
 BAD = "{ not json"
@@ -260,7 +260,7 @@ def test_run_keeps_the_rules_that_it_was_begun_with(source: Source) -> None:
     source.write(chat(1), chat(2))
     source.ingest(reference=PromptReference.last_turn)
     written = source.run_dir.read_json(MANIFEST)
-    assert written.pop("rules") == 1
+    assert written.pop("rules") == RULES
     written["fingerprint"] = PromptSource(source.config().prompts).fingerprint()  # there was no such key
     source.run_dir.write_json(MANIFEST, written)
     before = source.bytes()

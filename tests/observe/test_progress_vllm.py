@@ -28,8 +28,9 @@ def read_status(path: Path) -> dict[str, Any]:
 def test_status_counts_tokens_while_the_first_unit_is_being_made(tmp_path: Path) -> None:
     overrides = [
         "experiment=tiny", f"run.dir={tmp_path / 'run'}", "prompts.limit=16", "run.unit_size=16",
-        "generators.main.sampling.max_tokens=600", "generators.main.sampling.ignore_eos=true",
-        "generators.main.model.max_num_seqs=8", "judge.model.max_num_seqs=8", "judge.canary_fraction=0",
+        "generators.main.sampling.max_tokens=400", "generators.main.sampling.ignore_eos=true",
+        "generators.main.model.max_num_seqs=4", "judge.model.max_num_seqs=4", "judge.canary_fraction=0",
+        "generators.main.n=2",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     seen: list[tuple[str, int, int]] = []
@@ -50,9 +51,9 @@ def test_status_counts_tokens_while_the_first_unit_is_being_made(tmp_path: Path)
             time.sleep(1.0)  # a second between two looks is what is asked of it
     assert process.returncode == 0, (tmp_path / "said").read_text()
     early = [tokens for _, rows, tokens in seen if rows == 0]
-    assert len({tokens for tokens in early if tokens > 0}) >= 3, seen  # one unit: without it nothing would be seen
+    assert len({tokens for tokens in early if tokens > 0}) >= 2, seen  # one unit: without it nothing would be seen
     tokens = [tokens for _, _, tokens in seen]
     assert tokens == sorted(tokens), seen
     assert any("starting" in phase or "weights" in phase for phase, _, _ in seen), seen
     report = json.loads((tmp_path / "run/report.json").read_text())
-    assert tokens[-1] == report["stages"]["generate-main"]["output_tokens"] == 16 * 4 * 600
+    assert tokens[-1] == report["stages"]["generate-main"]["output_tokens"] == 16 * 2 * 400

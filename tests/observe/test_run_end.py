@@ -12,7 +12,7 @@ from inline_runs import run_inline
 from rich.console import Console
 
 from synthgen.api import open_run
-from synthgen.observe.report import summarise
+from synthgen.observe.summary import summarise
 from synthgen.trust import format_trust
 
 NOISE = "this judge's scores are mostly noise: "

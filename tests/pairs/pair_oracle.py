@@ -47,12 +47,16 @@ def pair_prompt(completions: Sequence[Scored], config: PairsConfig) -> tuple[lis
         return [], "generator_absent"
     if by_score and scored[0].score == scored[-1].score:
         return [], "tie"
+    known_scores = [c.score for c in scored if c.score is not None]
+    if config.max_score_std and known_scores and round(pstdev(known_scores), 6) > config.max_score_std:
+        return [], "scores_too_far"
     candidates = _propose(scored, config)
     if not candidates:
         mine = [c for c in scored if by_score or c.generator == config.chosen_generator]
         return [], next((c.fault for c in mine if c.fault), "rejected_passed")
     gates = (
         ("below_min_margin", _is_wide),
+        ("above_max_margin", _is_moderate),
         ("length_gap", _is_near),
         ("length_ratio", _is_even),
         ("too_similar", _is_distinct),
@@ -105,6 +109,10 @@ def _is_wide(pair: Pair, config: PairsConfig) -> bool:
     if config.policy == "by_generator" and not config.min_margin:
         return True
     return None not in (pair[0].score, pair[1].score) and _margin(pair) >= config.min_margin
+
+
+def _is_moderate(pair: Pair, config: PairsConfig) -> bool:
+    return not config.max_margin or None in (pair[0].score, pair[1].score) or _margin(pair) <= config.max_margin
 
 
 def _is_near(pair: Pair, config: PairsConfig) -> bool:

@@ -30,6 +30,9 @@ def test_every_policy_has_a_shipped_file_that_is_valid(policy: str) -> None:
     ("config", "message"),
     [
         (PairsConfig(min_margin=-1.0), r"pairs\.min_margin=-1\.0 must not be negative"),
+        (PairsConfig(max_margin=-1.0), r"pairs\.max_margin=-1\.0 must be a number of points, not negative"),
+        (PairsConfig(max_score_std=float("nan")), r"pairs\.max_score_std=nan must be a number of points"),
+        (PairsConfig(min_margin=2.0, max_margin=1.0), r"pairs\.max_margin=1\.0 lies below pairs\.min_margin=2\.0"),
         (PairsConfig(max_pairs_per_prompt=0), r"pairs\.max_pairs_per_prompt=0 must be at least 1"),
         (PairsConfig(max_length_ratio=0.5), r"pairs\.max_length_ratio=0\.5 must be at least 1"),
         (PairsConfig(max_similarity=95.0), r"pairs\.max_similarity=95\.0 must lie in 0\.\.1"),

@@ -33,7 +33,7 @@ def test_list_models_gives_the_numbers() -> None:
 
 def test_list_models_names_a_set_up_for_all_that_can_be_served() -> None:
     for summary in SUMMARIES.values():
-        if summary.weights_gib and "bitsandbytes" not in summary.note:
+        if summary.weights_gib and not summary.note.startswith("vLLM 0.32 "):  # which cannot serve it
             assert summary.smallest, summary.name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from planning_clusters import CPU, MODELS
@@ -10,6 +11,36 @@ from planning_clusters import CPU, MODELS
 from synthgen.errors import ConfigError
 from synthgen.planning import plan_engine
 from synthgen.planning.cpu_placement import plan_on_cpu
+from synthgen.planning.hardware import has_bfloat16
+
+
+@pytest.fixture(autouse=True)
+def cpu_with_avx512(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synthgen.planning.cpu_placement.has_bfloat16", lambda: True)
+
+
+def test_plan_on_cpu_takes_float32_where_bfloat16_is_slow() -> None:
+    model = MODELS["qwen2.5-0.5b"]
+    plain, wide = (plan_on_cpu(model, CPU, host_memory_gib=64, bfloat16=quick) for quick in (True, False))
+    assert (plain.apply(model).dtype, wide.apply(model).dtype) == ("auto", "float32")
+    assert wide.weights_gib == 2 * plain.weights_gib
+    assert wide.kv_cache_tokens == plain.kv_cache_tokens // 2  # the cache is of the same numbers
+    assert any("float32: this CPU has no AVX-512, and is slow in bfloat16" in reason for reason in wide.reasons)
+    for kept in (replace(model, dtype="bfloat16"), replace(MODELS["llama-3.1-8b-w8a8"], dtype="auto")):
+        assert plan_on_cpu(kept, CPU, host_memory_gib=64, bfloat16=False).dtype is None
+    assert plan_on_cpu(MODELS["llama-3.1-8b"], CPU, host_memory_gib=64, bfloat16=False).dtype is None  # 30 GiB
+    assert plan_on_cpu(model, CPU, host_memory_gib=4.5, bfloat16=False).dtype is None, "what fits, runs"
+
+
+@pytest.mark.parametrize(
+    ("text", "quick"),
+    [("flags\t\t: fpu avx2 fma\n", False), ("flags : avx2 avx512f\n", True), ("Features : fp bf16\n", True)],
+)
+def test_has_bfloat16_reads_the_flags(tmp_path: Path, text: str, quick: bool) -> None:
+    has_bfloat16.cache_clear()
+    (tmp_path / "cpuinfo").write_text(text)
+    assert has_bfloat16(str(tmp_path / "cpuinfo")) is quick
+    assert has_bfloat16(str(tmp_path / "none")) is True
 
 
 def test_plan_on_cpu_fills_in_what_vllm_needs_there() -> None:

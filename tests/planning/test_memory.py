@@ -127,6 +127,33 @@ def test_reserve_leaves_the_kv_cache_that_vllm_logged(name: str, tp: int, logged
     assert pool / GIB == pytest.approx(logged, rel=0.01)
 
 
+def test_reserve_of_a_mixture_holds_a_row_for_each_chosen_expert() -> None:
+    """Two workspaces of tokens × 8 experts × 4,096 numbers, which more GPUs do not make smaller."""
+    arch = arch_of("qwen3-235b-a22b-fp8")
+    common: dict[str, Any] = {"max_num_batched_tokens": 16_384, "max_num_seqs": 32, "cuda_graphs": False}
+    workspaces = 2 * 16_384 * 8 * 4096 * 2
+    hidden = 4 * 16_384 * 4096 * 2
+    for tp in (4, 8):
+        reserve = reserve_bytes(arch, **common, gpus=tp, tensor_parallel_size=tp)
+        assert reserve == pytest.approx(workspaces + hidden + 2.1 * GIB, abs=1)
+    both = reserve_bytes(arch, **common, gpus=8, tensor_parallel_size=4, expert_gpus=8, engines=2)
+    assert both == pytest.approx(2 * workspaces + hidden + 2.1 * GIB, abs=1)  # each is sent the tokens of both engines
+
+
+@pytest.mark.parametrize(
+    ("gpus", "link_gb_s", "outside"), [(1, 450, 0.25), (2, 450, 2.1), (8, 450, 2.1), (2, 32, 0.25)]
+)
+def test_reserve_outside_pytorch_follows_the_links(gpus: int, link_gb_s: float, outside: float) -> None:
+    arch = arch_of("llama-3.1-8b")
+    sizes: dict[str, Any] = {
+        "max_num_batched_tokens": 1,
+        "max_num_seqs": 0,
+        "cuda_graphs": False,
+        "tensor_parallel_size": 1,
+    }
+    assert reserve_bytes(arch, gpus=gpus, link_gb_s=link_gb_s, **sizes) / GIB == pytest.approx(outside, abs=0.001)
+
+
 @pytest.mark.parametrize(
     ("name", "kv_dtype", "pool_gib", "logged"),
     [

@@ -12,7 +12,7 @@ from synthgen.config import ClusterConfig
 from synthgen.config.compose import compose_config
 from synthgen.errors import ConfigError
 from synthgen.planning import list_models
-from synthgen.planning.formats import list_formats
+from synthgen.planning.choices import list_formats
 
 
 def cluster_of(name: str) -> ClusterConfig:

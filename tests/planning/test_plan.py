@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planning_clusters import CPU, MODELS, gpus
 
-from synthgen.config import ClusterConfig, Config, GeneratorConfig, JudgeConfig, PromptsConfig, SamplingConfig
+from synthgen.config import (
+    ClusterConfig,
+    Config,
+    GeneratorConfig,
+    JudgeConfig,
+    PromptsConfig,
+    SamplingConfig,
+    ScorerConfig,
+)
 from synthgen.planning import StageLedger, format_plan, make_plan, plan_to_json
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +46,7 @@ def test_make_plan_gives_ranges_around_the_middle() -> None:
     assert plan.estimate.gpu_hours is not None
     assert plan.hours[0] < plan.estimate.wall_s / 3600 < plan.hours[1]
     assert plan.gpu_hours[0] < plan.estimate.gpu_hours < plan.gpu_hours[1]
-    assert plan.usd == (plan.gpu_hours[0] * 2.0, plan.gpu_hours[1] * 2.0)
+    assert plan.usd == tuple(hours * 2.0 for hours in (plan.gpu_hours[0], plan.estimate.gpu_hours, plan.gpu_hours[1]))
     widths = [swing.width for swing in plan.swings]
     assert widths == sorted(widths, reverse=True)
     assert {swing.name for swing in plan.swings} == {
@@ -77,7 +86,23 @@ def test_make_plan_of_a_finished_run_costs_nothing() -> None:
     config = make_config("llama-3.1-8b", "llama-3.1-8b", gpus("h100-80"))
     plan = make_plan(config, {"generate-main": done, "judge": done})
     assert plan.estimate.wall_s == 0
-    assert "no model has anything left to do" in format_plan(plan)
+    assert "nothing is left to do" in format_plan(plan)
+
+
+def test_a_small_plan_says_no_range_that_is_none() -> None:
+    """12 prompts on eight GPUs: all of it is loading, and no line says `1.6 to 1.6`."""
+    config = make_config("llama-3.1-405b-fp8", "llama-3.1-405b-fp8", gpus("h100-80"))
+    config.prompts.limit = 12
+    text = format_plan(make_plan(config))
+    assert not re.findall(r"([\d.]+) to \1 ", text)
+    assert "loading the models" in text
+    assert text.count("KV cache: what a GPU remembers") == 1
+
+
+def test_what_runs_without_a_gpu_is_not_called_nothing() -> None:
+    plan = make_plan(make_config("llama-3.3-70b-w8a8", "llama-3.3-70b-w8a8", gpus("h100-80")))
+    left = replace(plan, estimate=replace(plan.estimate, wall_s=0.0), hours=(0.0, 0.0))
+    assert "what is left to run needs no model on a GPU" in format_plan(left)
 
 
 def test_make_plan_leaves_an_endpoint_out_of_the_time() -> None:
@@ -101,11 +126,22 @@ def test_format_plan_says_everything() -> None:
         "judge",
         "GPU-hours",
         "at $2.00 per GPU-hour (cluster.gpu_hour_usd)",
-        "most by  tokens per completion",
-        "plan.efficiency",
+        "most by  share of the GPU's memory bandwidth that is reached (plan.efficiency), assumed",
+        "also by  tokens per completion",
     ):
         assert part in text, part
     assert max(len(line) for line in text.splitlines()) < 220
+
+
+def test_pools_without_a_model_of_ours_are_not_said_to_share_layers() -> None:
+    config = make_config("llama-3.1-8b", "openai_endpoint", gpus("h100-80"))
+    config.scorers = {"tests": ScorerConfig(type="verifier")}
+    pools = format_plan(make_plan(config)).split("\n\n")
+    endpoint = next(pool for pool in pools if "for judge" in pool)
+    code = next(pool for pool in pools if "score-tests" in pool.splitlines()[0])
+    assert "someone else serves it" in endpoint
+    assert "processes at once on 1 node, which run code and no model" in code
+    assert not [pool for pool in (endpoint, code) if "TP " in pool or "sequences at once" in pool]
 
 
 def test_plan_to_json_has_the_same_content() -> None:

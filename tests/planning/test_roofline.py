@@ -14,7 +14,7 @@ from planning_clusters import MODELS, gpus
 from synthgen.config import GpuConfig, ModelConfig
 from synthgen.planning import Lengths, resolve_architecture
 from synthgen.planning.fit import fit_model
-from synthgen.planning.roofline import estimate_speed
+from synthgen.planning.roofline import Shares, estimate_speed
 from synthgen.planning.splits import Splitting
 
 # Output tokens/s for each of LENGTHS, (prompt, completion) tokens: FP8 weights and FP8 KV cache, all requests at once.
@@ -32,6 +32,9 @@ CASES = [
     (*key, *lengths, rate) for key, rates in PUBLISHED.items() for lengths, rate in zip(LENGTHS, rates, strict=True)
 ]
 TENSORRT_EFFICIENCY = 0.75
+TENSORRT = Shares(
+    compute=0.8, decline=0, link=0.67, all_reduce_s=25e-6, step_s=0.002, routing_s=0, grouped=1, amd=1
+)  # fitted to 60 figures of that page
 MOST_SEQS = 2048
 
 
@@ -59,6 +62,7 @@ def predict(name: str, kind: str, tp: int, prompt: int, output: int, efficiency:
         context_tokens=prompt + output / 2,
         kv_cache_dtype="fp8",
         efficiency=efficiency,
+        shares=TENSORRT,
     )
     assert speed is not None
     return speed.output_rate(prompt, output)

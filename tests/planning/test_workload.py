@@ -74,6 +74,18 @@ def test_list_work_puts_measurements_first() -> None:
     assert judge.input_tokens == JUDGE_TEMPLATE_TOKENS + 90 + 4 * 222
 
 
+def test_with_principles_each_completion_is_a_request_of_its_own() -> None:
+    plain = compose_config(["experiment=echo", "run.dir=x", "generators.main.n=4"])
+    said = compose_config(
+        ["experiment=echo", "run.dir=x", "generators.main.n=4", f"generators.main.principles=[{'a' * 40}]"]
+    )
+    (one, judge), (each, same) = list_work(plain), list_work(said)
+    assert (each.requests, each.completions) == (4 * one.requests, 1)
+    assert each.input_tokens == one.input_tokens + 10  # four letters a token
+    assert (each.total_output_tokens, each.bill.requests) == (one.total_output_tokens, one.bill.requests)
+    assert (same.requests, same.input_tokens) == (judge.requests, judge.input_tokens), "a judge sees all four"
+
+
 def test_list_work_of_a_finished_run_is_nothing() -> None:
     done = StageLedger(units_total=10, units_done=10, prompts_total=640, prompts_done=640)
     work = list_work(make_config(), {"generate-main": done, "judge": done})
@@ -105,3 +117,7 @@ def test_a_judge_that_is_known_to_think_is_planned_with_its_thoughts() -> None:
     assert thinking.output_tokens == silent.output_tokens + 1024  # half of the budget where nothing is measured
     assert judge_work("judge.thinking_budget=100").max_output_tokens == silent.max_output_tokens + 100
     assert judge_work("judge.model.reasoning_parser=none").max_output_tokens == silent.max_output_tokens
+    # A family that thinks only when it is told to.
+    quiet = judge_work("model@judge.model=hy3")
+    told = judge_work("model@judge.model=hy3", "judge.model.chat_template_kwargs={reasoning_effort: high}")
+    assert told.max_output_tokens == quiet.max_output_tokens + 2048

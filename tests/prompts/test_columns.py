@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen.prompts.columns import Columns, read_conversation
-from synthgen.prompts.messages import UnusableRowError, read_messages
+from synthgen.prompts.messages import read_messages
+from synthgen.prompts.unusable import UnusableRowError
 
 PROMPT = Columns("prompt", None, None, None)
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1)
@@ -57,7 +58,7 @@ json_values = st.recursive(
         (
             [
                 {"role": "user", "content": "Weather?"},
-                {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+                {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "look"}}]},
                 {"role": "user", "content": "Why?"},
             ],
             ["user", "assistant", "user"],

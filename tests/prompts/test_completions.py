@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from synthgen.prompts.completions import GivenCompletion, read_completions
-from synthgen.prompts.messages import UnusableRowError
+from synthgen.prompts.unusable import UnusableRowError
 
 TURNS = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
 
@@ -29,6 +29,12 @@ TURNS = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
             [("a", "m", 7.0), ("b", "n", None)],
         ),
         ({"responses": ["a", "b"], "models": ["m", "n"]}, [("a", "m", None), ("b", "n", None)]),
+        (  # distilabel's UltraFeedback: `model_name` is the judge's
+            {"generations": ["a", "b"], "generation_models": ["m", "n"], "ratings": [2, None], "model_name": "judge"},
+            [("a", "m", 2.0), ("b", "n", None)],
+        ),
+        ({"generations": ["a", "b"], "ratings": [2, 5], "model_name": "judge"}, [("a", None, 2.0), ("b", None, 5.0)]),
+        ({"generations": ["a", "b"], "ratings": [2, 5, 1], "model_name": "m"}, [("a", "m", None), ("b", "m", None)]),
         ({"generations": ["a", "b"], "model": "m"}, [("a", "m", None), ("b", "m", None)]),
         ({"completion": TURNS}, [("A", None, None)]),
         ({"completion": [TURNS[1]], "label": True}, [("A", None, 1.0)]),

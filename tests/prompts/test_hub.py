@@ -16,6 +16,7 @@ from publish.hub_server import HubServer
 from synthgen.config import PromptsConfig
 from synthgen.errors import ConfigError
 from synthgen.prompts import PromptSource
+from synthgen.prompts.hub import HubSource
 
 REPO = "org/questions"
 CARD = """\
@@ -120,6 +121,16 @@ def test_hub_names_what_is_missing(hub: HubServer, options: dict[str, Any], mess
     with pytest.raises(ConfigError, match=message) as error:
         read(**options)
     assert "\n" not in str(error.value)
+
+
+def test_hub_that_is_not_there_is_said_in_one_line(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without a network, where a path that is misspelt looks like a data set's id."""
+    nobody = "http://127.0.0.1:9"
+    monkeypatch.setattr(constants, "ENDPOINT", nobody)
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", nobody)
+    monkeypatch.setattr("huggingface_hub.hf_api.ENDPOINT", nobody, raising=False)
+    with pytest.raises(ConfigError, match=r"^prompts\.path=org/none .*the Hub"):
+        list(HubSource("org/none", None, "train", None).rows())
 
 
 def test_hub_out_of_reach_leaves_what_was_read_before(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,13 +45,20 @@ def test_conversations_as_pandas_writes_them(tmp_path: Path) -> None:
     assert [len(texts) for texts in read_texts(tmp_path / "a.json")] == [3, 1]
 
 
-def test_roles_of_tools_are_refused_by_name(tmp_path: Path) -> None:
+def test_roles_of_tools_are_read_or_refused_by_name(tmp_path: Path) -> None:
     """https://github.com/hiyouga/LlamaFactory/issues/2529"""
-    turns = [{"from": "human", "value": "Weather?"}, {"from": "function_call", "value": "{}"}]
-    turns += [{"from": "observation", "value": "sunny"}, {"from": "human", "value": "And now?"}]
-    path = write_jsonl(tmp_path / "a.jsonl", {"conversations": turns})
-    with pytest.raises(ConfigError, match="unknown role 'function_call'; there are system, "):
-        read(path)
+
+    def write(call: str, role: str = "observation") -> Path:
+        turns = [{"from": "human", "value": "Weather?"}, {"from": "function_call", "value": call}]
+        turns += [{"from": role, "value": "sunny"}, {"from": "human", "value": "And now?"}]
+        return write_jsonl(tmp_path / "a.jsonl", {"conversations": turns})
+
+    [row] = read(write('{"name": "weather", "arguments": {}}'))
+    assert [turn["role"] for turn in row["messages"]] == ["user", "assistant", "tool", "user"]
+    with pytest.raises(ConfigError, match="a call names no tool"):
+        read(write("{}"))
+    with pytest.raises(ConfigError, match="unknown role 'oracle'; there are "):
+        read(write("{}", role="oracle"))
 
 
 def test_local_name_is_never_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from synthgen.config.saved import dump_config
 from synthgen.errors import ConfigError
 from synthgen.export.dataset_info import DATASET_INFO
 from synthgen.export.manifest import MANIFEST_NAME, Manifest
-from synthgen.export.stage import commit_export, stage_export
+from synthgen.export.swap import commit_export, stage_export
 from synthgen.ledger.storage import LocalStorage
 from synthgen.publish.card import make_card, read_card_dataset
 from synthgen.publish.dataset import publish_run

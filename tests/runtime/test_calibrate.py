@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,10 @@ from small_runs import write_prompts
 
 from synthgen.config import Config
 from synthgen.config.compose import compose_config
-from synthgen.planning import make_plan
+from synthgen.planning import RunPlan, format_plan, make_plan
 from synthgen.runtime.calibrate import calibrate, format_calibration
-from synthgen.runtime.plan_ledger import CALIBRATION, read_ledger
+from synthgen.runtime.plan_ledger import CALIBRATION, StageCalibration, read_ledger
+from tests.inline_runs import inline_runs
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,8 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Config:
             "generators.main.model.echo.output_tokens=10",
         ]
     )
-    measured = calibrate(config, quiet=True)
+    with inline_runs():
+        measured = calibrate(config, quiet=True)
     assert measured["generate-main"].requests == 6
     assert measured["generate-main"].completions == 24
     assert "generate-main" in format_calibration(measured, config.run.dir)
@@ -73,10 +75,32 @@ def test_plan_leaves_the_speed_of_another_gpu_out(calibrated: Config) -> None:
     assert ledger["judge"].output_tokens is not None
 
 
+def test_speed_of_a_model_holds_for_its_other_settings_on_the_same_gpus(tmp_path: Path) -> None:
+    """A calibration on two H100 found 0.8 of the planned speed; then the completions are let grow longer."""
+    write_prompts(tmp_path / "prompts.jsonl", 20)
+    chosen = ["model@generators.main.model=llama-3.3-70b-fp8", "generators.main.model.tensor_parallel_size=2"]
+    places = [f"prompts.path={tmp_path}/prompts.jsonl", f"run.dir={tmp_path}", "cluster=8xh100-80"]
+    config = compose_config(["experiment=echo", *chosen, *places])
+    model, cluster = config.generators["main"].model, config.cluster
+    plain = make_plan(config, read_ledger(config)).estimate.stage_s["generate-main"]
+    known = StageCalibration(model.id, "another", 1, 1, 1.0, 1.0, 1.0, cluster.gpu.name, 2, speed_ratio=0.8)
+
+    def plan_with(entry: StageCalibration) -> RunPlan:
+        (tmp_path / CALIBRATION).write_text(json.dumps({"units": 1, "stages": {"generate-main": asdict(entry)}}))
+        return make_plan(config, read_ledger(config))
+
+    assert plain is not None
+    assert plan_with(known).estimate.stage_s["generate-main"] == pytest.approx(plain / 0.8)
+    assert "generate-main: 0.80 times the planned speed" in format_plan(plan_with(known))
+    for other in (replace(known, gpus=4), replace(known, gpu="L4"), replace(known, model="org/other")):
+        assert plan_with(other).estimate.stage_s["generate-main"] == pytest.approx(plain)
+
+
 def test_run_after_a_calibration_starts_from_nothing(calibrated: Config) -> None:
     from synthgen.runtime.run import run
 
-    report = run(calibrated, quiet=True)
+    with inline_runs():
+        report = run(calibrated, quiet=True)
     assert report["stages"]["judge"]["reused_units"] == 0
     assert report["stages"]["judge"]["units"] == 7
     assert not read_ledger(calibrated)["judge"].per_replica  # now the run's own units tell

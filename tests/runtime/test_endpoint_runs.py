@@ -18,6 +18,7 @@ from synthgen.ledger.run_dir import RunDir
 from synthgen.observe.status import read_status
 from synthgen.runtime.run import run
 from tests.command_line import Started, wait_for_end
+from tests.inline_runs import run_inline
 from tests.scripted_endpoint import Endpoint, Reply, answer, serve
 from tests.small_runs import write_prompts
 
@@ -88,7 +89,7 @@ def test_dollars_are_the_same_in_report_card_and_status_and_a_budget_stops_the_r
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    with served(delay_s=0.05) as endpoint:
+    with served(delay_s=0.25) as endpoint:  # three seconds in all: money is counted once a second
         overrides = overrides_of(tmp_path, endpoint)
         limit = 6 * ANSWER_USD
         with pytest.raises(Exception, match=r"run.max_usd=.* is spent") as stopped:
@@ -96,7 +97,8 @@ def test_dollars_are_the_same_in_report_card_and_status_and_a_budget_stops_the_r
         assert type(stopped.value).__name__ == "RunStoppedError"
         assert read_status(RunDir(str(tmp_path / "run")))["state"] == "stopped"
         paid, kept = len(endpoint.bodies), count_kept(tmp_path / "run")
-        report = run(compose_config(overrides), quiet=True)
+        endpoint.delay_s = 0.0
+        report = run_inline(overrides)
         again = len(endpoint.bodies) - paid
     usd = report["stages"]["generate-main"]["usd"]
     assert usd == pytest.approx(PROMPTS * SAMPLES * ANSWER_USD, abs=1e-4), "what an earlier session paid counts once"
@@ -124,7 +126,7 @@ def test_kill_in_the_middle_of_a_unit_costs_what_was_in_flight(tmp_path: Path, m
         assert kept > 0
         assert not list(run_dir.glob("stages/generate-main-*/unit-*.parquet")), "killed in the middle of its only unit"
         endpoint.delay_s = 0.0
-        run(compose_config(overrides), quiet=True)
+        run_inline(overrides)
         again = len(endpoint.bodies) - paid
     assert again == PROMPTS * SAMPLES - kept
     report = json.loads((run_dir / "report.json").read_text())

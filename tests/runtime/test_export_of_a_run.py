@@ -6,6 +6,7 @@ The run is that of `tests/data/run-0.1.0`, whose units are all there: every star
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,15 @@ from synthgen.ledger.sessions import SessionLog, describe_sessions, read_session
 from synthgen.observe.status import read_status
 from synthgen.runtime.run import run
 from synthgen.runtime.session import Session
+from tests.inline_runs import inline_runs
 from tests.runtime.test_old_runs import DATA, OVERRIDES
+
+
+@pytest.fixture(scope="module", autouse=True)
+def inline() -> Iterator[None]:
+    """Without Ray, and with figures as text: what is tried here are files."""
+    with inline_runs():
+        yield
 
 
 @pytest.fixture

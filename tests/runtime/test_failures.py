@@ -18,7 +18,7 @@ from synthgen.config import Config, RetryFailed
 from synthgen.config.compose import compose_config
 from synthgen.errors import ConfigError, RunFailedError
 from synthgen.ledger.run_dir import RunDir
-from synthgen.observe.report import describe_failures, summarise
+from synthgen.observe.summary import describe_failures, summarise
 from synthgen.records import UnitCounts
 from synthgen.runtime import retries
 from synthgen.runtime.failures import FailureWatch, hold_back

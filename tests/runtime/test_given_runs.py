@@ -15,7 +15,7 @@ from synthgen.errors import ConfigError
 from synthgen.ledger.storage import open_storage
 from synthgen.planning import make_plan
 from synthgen.runtime.run import run
-from tests.inline_runs import Life, inline_runs, killed_at
+from tests.inline_runs import Life, inline_runs, killed_at, run_inline
 
 PROMPTS = 10
 JUDGED = ("experiment=echo", "~generators.main", "run.unit_size=4")
@@ -51,6 +51,21 @@ def read(directory: Path, name: str = "data") -> list[dict[str, Any]]:
     return rows
 
 
+def test_given_choices_are_kept_turned_round_or_dropped_by_name(tmp_path: Path, life: Life) -> None:
+    mine = f"generators.mine.path={write_pairs(tmp_path / 'mine.jsonl')}"
+    recorded = ("scorers.given.type=recorded", "scorers.given.generator=mine")
+    overrides = [*JUDGED, mine, *recorded, f"run.dir={tmp_path / 'run'}"]
+    made: dict[str, dict[str, str]] = {}
+    for name in ("keep", "flip", "drop"):
+        report = make(*overrides, f"pairs={name}_given")
+        made[name] = {row["prompt_id"]: row["chosen_completion_id"] for row in read(tmp_path / "run")}
+    judge, keep = made["flip"], made["keep"]
+    assert len(keep) == len(judge) == PROMPTS
+    assert 0 < len(made["drop"]) < PROMPTS
+    assert made["drop"] == {prompt: choice for prompt, choice in keep.items() if judge[prompt] == choice}
+    assert report["flips"][0]["flip_rate"] == 1 - len(made["drop"]) / PROMPTS
+
+
 def test_own_pairs_are_judged_again_and_say_how_often_the_judge_disagrees(tmp_path: Path, life: Life) -> None:
     mine = f"generators.mine.path={write_pairs(tmp_path / 'mine.jsonl')}"
     overrides = [*JUDGED, mine, *RECORDED, f"run.dir={tmp_path / 'run'}", "generators.mine.model.license=mit"]
@@ -75,6 +90,9 @@ def test_own_pairs_are_judged_again_and_say_how_often_the_judge_disagrees(tmp_pa
     assert sum(part["comparisons"] for part in flips["by_margin"]) == PROMPTS
     assert sum(part["comparisons"] * (part["flip_rate"] or 0) for part in flips["by_margin"]) == pytest.approx(flipped)
     assert flips["by_length"]["chosen_longer"]["comparisons"] == 0
+    page = (tmp_path / "run/report.html").read_text()
+    assert "Given choices that judge would turn round (human and judge)" in page
+    assert all(one["prompt_id"] in page for one in flips["examples"])
     by_judge = {(row["prompt_id"], row["completion_id"]): row["score"] for row in rows}
     assert len(flips["examples"]) == flipped
     for one in flips["examples"]:
@@ -172,3 +190,38 @@ def test_file_that_holds_nothing_for_the_run_is_said(tmp_path: Path, life: Life)
         make(*other, "scorers.human.type=recorded")
     with pytest.raises(ConfigError, match=r"generators\.main\.column=a is for completions that exist; give"):
         compose_config(["experiment=echo", "generators.main.column=a"])
+
+
+def test_a_finished_distiset_becomes_a_run_with_its_ratings_and_models(tmp_path: Path) -> None:
+    """The columns are those that distilabel 1.5 writes: GroupColumns, then UltraFeedback, saved to the disk."""
+    from datasets import Dataset, DatasetDict
+
+    rows = [
+        {
+            "instruction": f"Question {i}?",
+            "topic": f"t{i}",
+            "generations": [
+                f"Of {i} the first model says little.",
+                f"The second, asked about {i}, tells it all: yes.",
+            ],
+            "generation_models": ["org/one", "org/two"],
+            "distilabel_metadata": {"raw_output_uf": "#### Output for Text 1\nRating: 2"},
+            "ratings": [2, 5] if i % 2 else [4, None],
+            "rationales": ["because", "so"],
+            "model_name": "org/the-judge",
+        }
+        for i in range(6)
+    ]
+    DatasetDict({"train": Dataset.from_list(rows)}).save_to_disk(tmp_path / "distiset" / "default")
+    run_inline(
+        [
+            "experiment=echo", "judge=none", "~generators.main", f"+generators.distilabel.path={tmp_path / 'distiset'}",
+            "scorers.uf.type=recorded", "scorers.uf.generator=distilabel", f"run.dir={tmp_path / 'run'}",
+        ]
+    )  # fmt: skip
+    pairs = pq.read_table(tmp_path / "run/dataset/data").to_pylist()
+    assert {(row["chosen_model"], row["rejected_model"]) for row in pairs} == {("org/two", "org/one")}
+    assert [row["score_margin"] for row in pairs] == [3.0] * 3
+    assert all(json.loads(row["metadata"])["topic"].startswith("t") for row in pairs)
+    texts = pq.read_table(tmp_path / "run/dataset/generations").to_pylist()
+    assert {row["model"] for row in texts} == {"org/one", "org/two"}, "the judge wrote none of them"

@@ -102,7 +102,9 @@ def test_a_damaged_configuration_counts_as_absent(tmp_path: Path, overrides: lis
     assert compose_started([f"run.dir={url}"]).before == tuple(overrides), "that of the last session which can be read"
     for path in (url / "sessions").iterdir():
         path.write_bytes(b"{")
-    with pytest.raises(ConfigError, match=r"is not chosen; give"):
+    with pytest.raises(
+        ConfigError, match=r"holds no command that can be read: .* or the files that keep it are damaged"
+    ):
         compose_started([f"run.dir={url}"])
 
 
@@ -127,3 +129,11 @@ def test_the_command_is_kept_without_secrets_and_is_no_part_of_the_data(tmp_path
     assert config.run.overrides == overrides
     assert "overrides" not in public_config(config).get("run", {})
     assert fingerprint_config(config) == fingerprint_config(compose_config([*reversed(overrides), secret, "run.dir=x"]))
+
+
+def test_a_start_that_ended_before_anything_ran_asks_for_the_whole_command(tmp_path: Path) -> None:
+    RunDir(str(tmp_path)).write_json("status.json", {"state": "failed"})
+    with pytest.raises(ConfigError, match=r"its start ended before any model ran.*; give the whole command again"):
+        compose_started([f"run_dir={tmp_path}", "judge=ratings_only"])
+    with pytest.raises(ConfigError, match="is not chosen"):
+        compose_started([f"run_dir={tmp_path / 'none'}", "judge=ratings_only"])

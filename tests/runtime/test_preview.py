@@ -1,4 +1,4 @@
-"""Preview: real runs of a few prompts on echo engines, with nothing left behind."""
+"""Preview: whole runs of a few prompts on echo engines, with nothing left behind."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 from rich.console import Console
 
 from synthgen.cli import run_command
 from synthgen.config.compose import compose_config
 from synthgen.errors import RunFailedError
 from synthgen.runtime.preview import Preview, make_preview, render_preview, write_preview
+from tests.inline_runs import inline_runs
 
 ONE_REPLICA = ["generators.main.model.replicas=1", "judge.model.replicas=1"]
 HOSTILE = "[bold]x[/bold] \x1b[2J \u202e </script><script>window.hacked=1</script>"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray_session() -> Iterator[None]:
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    yield
-    ray.shutdown()
+def inline() -> Iterator[None]:
+    """Without Ray: the commands of docs/quickstart.md try it whole."""
+    with inline_runs():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,10 @@ OWN = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["delta_pairs", "tulu3_pairs", "zephyr_pairs", "air_pairs", "verified_math"])
+@pytest.mark.parametrize(
+    "name",
+    ["best_of_five", "delta_pairs", "tulu3_pairs", "zephyr_pairs", "air_pairs", "verified_math", "ultrafeedback_pairs"],
+)
 def test_recipe_runs_on_echo(name: str, tmp_path: Path) -> None:
     lines = [{"question": f"What is {i} + {i}?", "answer": f"#### {2 * i}"} for i in range(6)]
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -14,6 +14,7 @@ from synthgen.api import open_run
 from synthgen.config.compose import compose_config
 from synthgen.errors import ConfigError
 from synthgen.ledger.storage import open_storage
+from synthgen.observe.summary import describe_findings
 from synthgen.runtime.run import run
 from tests.inline_runs import Life, inline_runs, killed_at
 
@@ -109,6 +110,18 @@ def test_data_sets_of_one_run_ask_nothing_anew(base: list[str], life: Life) -> N
             fit = report["score_fit"]
             assert fit["scales"]["judge"]["values"] == 4 * 6  # the first unit alone
             assert fit["length_slope"] != 0
+            before, after = (report["lengths"][when] for when in ("before", "after"))
+            assert after["pairs"] == len(pairs)
+            sides = [row[f"{side}_tokens"] for side in ("chosen", "rejected") for row in made[name]]
+            assert sum(sides) == pytest.approx(len(pairs) * (after["chosen_tokens"] + after["rejected_tokens"]))
+            longer = sum(row["chosen_tokens"] > row["rejected_tokens"] for row in made[name])
+            assert after["longer_chosen_share"] == longer / len(pairs)
+            free = make(*base, overrides[0])["lengths"]
+            assert (free["before"], free["after"]) == (None, before)
+            make(*base, *overrides)
+            assert any("without the settings on length" in text for text, _ in describe_findings(report))
+        else:
+            assert report["lengths"]["before"] is None
         if name == "by_generator":
             sides = [(row["chosen_generator"], row["rejected_generator"]) for row in made[name]]
             assert sides == [("main", "small")] * PROMPTS

@@ -11,6 +11,7 @@ import pytest
 from synthgen.config.compose import compose_config
 from synthgen.errors import ConfigError, RunFailedError
 from synthgen.runtime.run import run
+from tests.inline_runs import inline_runs
 
 ECHO = ["pipeline=task", "model@task.model=echo", "run.unit_size=2"]
 
@@ -37,7 +38,8 @@ def run_task(tmp_path: Path, *overrides: str) -> tuple[dict[str, Any], list[dict
 
 
 def test_task_runs_to_a_data_set_and_goes_on_where_it_ended(tmp_path: Path) -> None:
-    report, rows = run_task(tmp_path, "task.path=distilabel.steps.tasks.TextGeneration", "task.n=2")
+    with inline_runs():
+        report, rows = run_task(tmp_path, "task.path=distilabel.steps.tasks.TextGeneration", "task.n=2")
     assert report["stages"]["task"]["rows"] == 6
     assert report["stages"]["task"]["failed_rows"] == 0
     assert [row["sample_index"] for row in rows] == [0, 1] * 3
@@ -46,7 +48,8 @@ def test_task_runs_to_a_data_set_and_goes_on_where_it_ended(tmp_path: Path) -> N
     card = (tmp_path / "run" / "dataset" / "README.md").read_text()
     assert "distilabel's TextGeneration" in card
     assert "- dpo" not in card
-    again, same = run_task(tmp_path, "task.path=distilabel.steps.tasks.TextGeneration", "task.n=2")
+    with inline_runs():
+        again, same = run_task(tmp_path, "task.path=distilabel.steps.tasks.TextGeneration", "task.n=2")
     assert again["stages"]["task"]["reused_units"] == 2
     assert same == rows
 
@@ -55,7 +58,8 @@ def test_task_that_reads_nothing_gives_rows_with_errors(tmp_path: Path) -> None:
     overrides = ["task.path=distilabel.steps.tasks.QualityScorer", "+task.inputs.responses=[answer]"]
     with pytest.raises(RunFailedError, match="3 of 3 rows failed"):
         run_task(tmp_path, *overrides)
-    report, rows = run_task(tmp_path, *overrides, "run.max_failed_fraction=1")
+    with inline_runs():
+        report, rows = run_task(tmp_path, *overrides, "run.max_failed_fraction=1")
     assert [row["error"] for row in rows] == ["unparsable", "unparsable", "missing_input"]
     assert report["stages"]["task"]["failures"] == {"unparsable": 2, "missing_input": 1}
 

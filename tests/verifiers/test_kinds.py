@@ -183,7 +183,7 @@ def test_sentences_end_before_white_space_only() -> None:
             {"kind": "constraints", "constraints": [{"id": "keywords:existence", "words": ["a"]}]},
             r"scorers.a.constraints\[0\]: keywords:existence: .* its arguments: keywords",
         ),
-        ({"kind": "python:no"}, "scorers.a.kind=python:no is not of the form python:<file.py>:<function>"),
+        ({"kind": "python:no"}, "scorers.a.kind=python:no is not of the form <file.py>:<function>"),
         ({"kind": "python:/no/such.py:f"}, "scorers.a.kind: /no/such.py cannot be read"),
     ],
 )
