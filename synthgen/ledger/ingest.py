@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -30,9 +30,10 @@ from synthgen.ledger.manifest import (
     mark_ids,
     mark_of,
     read_manifest,
+    split_marks,
     write_manifest,
 )
-from synthgen.ledger.read_ahead import read_ahead
+from synthgen.ledger.read_ahead import read_ahead, read_small
 from synthgen.ledger.run_dir import (
     PROMPTS,
     UNIT_NAME,
@@ -44,6 +45,7 @@ from synthgen.ledger.run_dir import (
     unit_path,
 )
 from synthgen.prompts import RULES, PromptSource
+from synthgen.prompts.sizes import measure_longest
 from synthgen.prompts.source import PromptRow, make_table
 from synthgen.records import (
     PROMPT_PARTS,
@@ -55,6 +57,9 @@ from synthgen.records import (
 )
 
 logger = logging.getLogger(__name__)
+
+MOST_REMOTE_UNITS = 500
+"""Files of an object store that a start reads only to measure what their prompts take."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ def ingest_prompts(run_dir: RunDir, config: Config) -> PromptLedger:
     source = _open_source(config, manifest)
     fingerprint = source.fingerprint()
     if manifest is not None and _is_current(manifest, fingerprint, config) and not _find_damage(run_dir, manifest):
-        return _to_ledger(manifest)
+        return _to_ledger(_measure_again(run_dir, manifest))
     reading = _Reading(run_dir, config, source, manifest, write=True)
     try:
         made = reading.read(fingerprint)
@@ -174,8 +179,21 @@ def _find_damage(run_dir: RunDir, manifest: Manifest) -> list[int]:
     units = manifest.units or ()
     if run_dir.storage.root is None:
         return sorted(set(range(len(units))) - run_dir.committed(PROMPTS))
-    found = read_ahead(lambda unit: run_dir.digest_file(PROMPTS, unit), range(len(units)))
+    found = read_small(lambda unit: run_dir.digest_file(PROMPTS, unit), range(len(units)))
     return [unit for unit, digest in enumerate(found) if digest != units[unit].file]
+
+
+def _measure_again(run_dir: RunDir, manifest: Manifest) -> Manifest:
+    """Return a manifest that says how long the prompts of every unit are; one that did not is written anew."""
+    units = list(manifest.units or ())
+    unknown = [unit for unit, said in enumerate(units) if not said.longest]
+    if not unknown or (run_dir.storage.root is None and len(unknown) > MOST_REMOTE_UNITS):
+        return manifest
+    for unit, table in zip(unknown, read_ahead(lambda unit: run_dir.read_unit(PROMPTS, unit), unknown), strict=True):
+        units[unit] = replace(units[unit], longest=measure_longest(table))
+    manifest = replace(manifest, units=units)
+    write_manifest(run_dir, manifest)
+    return manifest
 
 
 @dataclass(slots=True)
@@ -195,7 +213,7 @@ class _Known:
     columns: Mapping[str, str]
     former: Mapping[str, Sequence[str]]
     ids_digest: str | None = None
-    marks: Sequence[bytes] = ()
+    marks: bytes = b""
     twins: Sequence[bytes] = ()
     found: pa.Table | None = None
 
@@ -306,6 +324,7 @@ class _Reading:
                 known.former,
                 mark_ids(ids),
                 "tools" in table.column_names,
+                measure_longest(table),
             )
             return
         data = encode_unit(table.combine_chunks(), None)
@@ -427,13 +446,13 @@ def _find_lost(known: Sequence[_Known], source: PromptSource) -> None:
     lost = [item for item in known if item.ids is None and item.marks]
     if not lost:
         return
-    wanted = {mark for item in lost for mark in item.marks}
+    wanted = {mark for item in lost for mark in split_marks(item.marks)}
     found: dict[bytes, PromptRow] = {}
     for row in source.rows_as_prompts():
         if (mark := mark_of(row[0])) in wanted:
             found.setdefault(mark, row)
     for item in lost:
-        rows = [found[mark] for mark in item.marks if mark in found]
+        rows = [found[mark] for mark in split_marks(item.marks) if mark in found]
         ids = [row[0] for row in rows]
         if digest_ids(ids) != item.ids_digest:
             continue

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from synthgen.config import RemovedPrompts
 from synthgen.ledger.run_dir import MANIFEST, RunDir
+from synthgen.prompts.sizes import measure_longest
 from synthgen.records import EDITABLE
 
 logger = logging.getLogger(__name__)
@@ -35,9 +36,11 @@ class PromptUnit:
         columns: digest of each of EDITABLE.
         former: digests of files that stood here before, each with the columns that have changed since; `""`: an unknown
             file, of which all may have.
-        marks: the first MARK_BYTES of every prompt id, in order, by which the source is searched should the file be
-            lost; empty: a manifest that was written before there were any.
+        marks: the first MARK_BYTES of every prompt id, in order and one behind the other, by which the source is
+            searched should the file be lost; empty: a manifest that was written before there were any.
         tools: whether it has the columns of TOOLS_FIELDS.
+        longest: bytes of its longest prompt (`synthgen.prompts.sizes.measure_longest`); empty: a manifest that was
+            written before they were measured.
     """
 
     rows: int
@@ -45,8 +48,9 @@ class PromptUnit:
     ids: str
     columns: Mapping[str, str]
     former: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    marks: Sequence[bytes] = ()
+    marks: bytes = b""
     tools: bool = False
+    longest: Mapping[int, int] = field(default_factory=dict)
 
     def accepts(self, digest: str, columns: Iterable[str]) -> bool:
         """Return whether what was made from the file with this digest holds, for a stage that reads these columns."""
@@ -106,8 +110,9 @@ def write_manifest(run_dir: RunDir, manifest: Manifest) -> None:
             "file": unit.file,
             "ids": unit.ids,
             **unit.columns,
-            **({"marks": base64.b64encode(b"".join(unit.marks)).decode()} if unit.marks else {}),
+            **({"marks": base64.b64encode(unit.marks).decode()} if unit.marks else {}),
             **({"tools": True} if unit.tools else {}),
+            **({"longest": {str(count): size for count, size in unit.longest.items()}} if unit.longest else {}),
             **({"former": {digest: list(columns) for digest, columns in unit.former.items()}} if unit.former else {}),
         }
         for unit in manifest.units or ()
@@ -136,6 +141,7 @@ def describe_unit(table: pa.Table, file: str, former: Mapping[str, Sequence[str]
         former or {},
         mark_ids(ids),
         "tools" in table.column_names,
+        measure_longest(table),
     )
 
 
@@ -144,9 +150,14 @@ def digest_ids(ids: Iterable[str]) -> str:
     return _digest(ids)
 
 
-def mark_ids(ids: Iterable[str]) -> list[bytes]:
+def mark_ids(ids: Iterable[str]) -> bytes:
     """Return what a manifest holds of every prompt id, in order."""
-    return [mark_of(prompt_id) for prompt_id in ids]
+    return b"".join(mark_of(prompt_id) for prompt_id in ids)
+
+
+def split_marks(marks: bytes) -> list[bytes]:
+    """Return the marks of `mark_ids`, one by one."""
+    return [marks[start : start + MARK_BYTES] for start in range(0, len(marks), MARK_BYTES)]
 
 
 def mark_of(prompt_id: str) -> bytes:
@@ -177,16 +188,18 @@ def _parse(value: Mapping[str, Any]) -> Manifest:
         raise ValueError("a unit without rows")
     written: Sequence[Mapping[str, Any]] | None = value.get("units")
     units = None
+    shared: dict[tuple[str, ...], dict[str, str]] = {}  # most units of a run have the same digests: of no references
     if written is not None:
         units = [
             PromptUnit(
                 rows,
                 str(unit["file"]),
                 str(unit["ids"]),
-                {name: str(unit[name]) for name in EDITABLE},
+                _parse_columns(unit, shared),
                 {str(digest): [str(name) for name in names] for digest, names in unit.get("former", {}).items()},
                 _parse_marks(unit.get("marks", ""), rows),
                 unit.get("tools") is True,
+                {int(count): int(size) for count, size in unit.get("longest", {}).items()},
             )
             for rows, unit in zip(unit_rows, written, strict=True)
         ]
@@ -196,8 +209,13 @@ def _parse(value: Mapping[str, Any]) -> Manifest:
     return Manifest(str(value["fingerprint"]), unit_rows, units, stats, excluded, missing, removed, rules)
 
 
-def _parse_marks(value: str, rows: int) -> list[bytes]:
+def _parse_columns(unit: Mapping[str, Any], shared: dict[tuple[str, ...], dict[str, str]]) -> Mapping[str, str]:
+    digests = tuple(str(unit[name]) for name in EDITABLE)
+    return shared.setdefault(digests, dict(zip(EDITABLE, digests, strict=True)))
+
+
+def _parse_marks(value: str, rows: int) -> bytes:
     data = base64.b64decode(value, validate=True)
     if data and len(data) != rows * MARK_BYTES:
         raise ValueError(f"{len(data)} bytes of marks for {rows} prompts")
-    return [data[start : start + MARK_BYTES] for start in range(0, len(data), MARK_BYTES)]
+    return data

@@ -101,7 +101,8 @@ class LocalStorage:
         self.url = str(self.root)
 
     def read(self, path: str) -> bytes:
-        return (self._root / path).read_bytes()
+        with open(f"{self.url}/{path}", "rb") as handle:
+            return handle.read()
 
     def exists(self, path: str) -> bool:
         return (self._root / path).exists()

@@ -103,7 +103,7 @@ class StageLedger:
         asked_again: prompts of units that were finished, or nearly, whose failed rows are asked again; not in
             prompts_done.
         taken: prompts whose rows other runs hold (`run.reuse`); they are in prompts_done.
-        longest_prompt: bytes of the longest prompt (`measure_prompts`), which no tokenizer makes more tokens of.
+        longest_prompt: bytes of the longest prompt (`prompts.sizes`), which no tokenizer makes more tokens of.
         file_bytes: of this stage's unit files per prompt, measured; None: nothing finished.
         prompt_file_bytes, dataset_bytes: of `prompts/` and of the data set that is there, per prompt; None: none is.
         free_bytes: on the disk of the run directory; None: not known.

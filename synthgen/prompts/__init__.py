@@ -9,5 +9,5 @@ from synthgen.prompts.source import PromptSource, PromptStats
 
 __all__ = ["RULES", "BadRow", "PromptSource", "PromptStats"]
 
-PUBLIC = ("completions", "fetch", "files", "locate", "messages", "rows", "source", "unusable")
+PUBLIC = ("completions", "fetch", "files", "locate", "messages", "rows", "sizes", "source", "unusable")
 IMPORTS = ("config", "models")

@@ -34,6 +34,7 @@ from synthgen.runtime.stragglers import find_late_task
 logger = logging.getLogger(__name__)
 
 ASK_EVERY_S = 1.0
+SHOW_EVERY_S = 0.25
 
 
 class Executor:
@@ -45,7 +46,7 @@ class Executor:
         specs: the pools, in the order of the flow.
         run: grace and budgets; cluster: patience.
         lease: checked before anything is handed out.
-        observe: called about twice a second with a Snapshot.
+        observe: called with a Snapshot, up to four times a second.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Executor:
         self._began = time.monotonic()
         self._gpu_s = 0.0
         self._clock = self._began
+        self._shown_at = -math.inf
         self._durations: deque[float] = deque(maxlen=256)
         self._lessons: set[str] = set()
         units = scheduler.limit
@@ -121,7 +123,7 @@ class Executor:
                 self._check_stuck()
                 self._book(timeout_s=0.5)
                 self._check_progress()
-                self._observe(self.snapshot())
+                self._show()
         finally:
             self._end_all()
         self._observe(self.snapshot())
@@ -158,6 +160,12 @@ class Executor:
             api_usd=self._api_usd(),
             in_flight={name: self._in_flight(name) for name in self._totals},
         )
+
+    def _show(self) -> None:
+        """Show the state, but not after every unit of thousands: who looks on sees no more for it."""
+        if time.monotonic() - self._shown_at >= SHOW_EVERY_S:
+            self._shown_at = time.monotonic()
+            self._observe(self.snapshot())
 
     def _in_flight(self, stage: str) -> InFlight:
         """Return what the replicas have made for units of `stage` that are not committed yet."""
@@ -449,7 +457,7 @@ class Executor:
             except Exception as failure:  # Ray itself is gone, by the same signal: nothing more will come
                 logger.warning("while stopping: %s: %s", type(failure).__name__, failure)
                 break
-            self._observe(self.snapshot())
+            self._show()
         raise error
 
     def _end_all(self) -> None:

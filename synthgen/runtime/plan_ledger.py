@@ -21,11 +21,11 @@ from synthgen.config.stage_names import HISTORY
 from synthgen.errors import ConfigError
 from synthgen.flow import ResolvedStage, load_flow, resolve_flow
 from synthgen.ledger.ingest import PromptLedger, survey_prompts
-from synthgen.ledger.read_ahead import read_ahead
-from synthgen.ledger.run_dir import FIRST_CONTACT_S, PROMPTS, RunDir
+from synthgen.ledger.run_dir import FIRST_CONTACT_S, RunDir
 from synthgen.planning import FOREIGN_TOKENS, FlowStage, StageLedger
 from synthgen.planning.hardware import resolve_cluster
 from synthgen.prompts import PromptSource
+from synthgen.prompts.sizes import bound_longest, measure_longest
 from synthgen.records import Sampling, UnitCounts, add_counts, count_open_turns
 from synthgen.runtime.disk import measure_disk, measure_units
 from synthgen.runtime.framing import settle_framing
@@ -38,9 +38,6 @@ from synthgen.stages.base import LLMStage, find_kind, prompt_parts
 CALIBRATION = "calibration.json"
 SAMPLE_PROMPTS = 1000
 SAMPLE_UNITS = 32
-TOKENS_OF_A_TURN = 32
-"""What a chat template writes around a turn, at most."""
-MOST_REMOTE_UNITS = 500
 CHARS_PER_TOKEN = 4.0
 """English text in the vocabularies of current models; other languages take more tokens."""
 
@@ -69,6 +66,7 @@ def read_ledger(config: Config) -> dict[str, StageLedger]:
         print(f"synthgen: {note}", file=sys.stderr)
     tokens = _mean_characters(sample) / CHARS_PER_TOKEN
     open_turns = mean_open_turns(sample)
+    longest = measure_longest(sample)
     calibration = read_calibration(run_dir, stages, config.cluster)
     ratios = read_speed_ratios(run_dir, config.cluster)
     common = {"open_turns": open_turns, **measure_disk(run_dir)}
@@ -78,7 +76,7 @@ def read_ledger(config: Config) -> dict[str, StageLedger]:
         stage.name: replace(
             _calibrate(ledger, calibration.get(stage.name)),
             **common,
-            longest_prompt=measure_prompts(sample, bound_answer(resolved, stage.files.stage)),
+            longest_prompt=bound_longest(longest, bound_answer(resolved, stage.files.stage)),
             flow=describe_stage(stage),
             speed_ratio=None if stage.name in calibration else ratios.get(stage.files.stage.model.id),
         )
@@ -277,18 +275,17 @@ def _count_rows(path: Path) -> int | None:
     return None
 
 
-def bound_prompts(run_dir: RunDir, units: int, stages: Sequence[ResolvedStage]) -> dict[str, int] | None:
-    """Return the bytes of the longest prompt of a run, by stage; None: too many units lie in an object store to be
-    read."""
-    if run_dir.storage.root is None and units > MOST_REMOTE_UNITS:
+def bound_prompts(prompts: PromptLedger, stages: Sequence[ResolvedStage]) -> dict[str, int] | None:
+    """Return the bytes of the longest prompt of a run, by stage; None: too many units lie in an object store to have
+    been measured."""
+    if not prompts.units or not all(unit.longest for unit in prompts.units):
         return None
+    longest: dict[int, int] = {}
+    for unit in prompts.units:
+        for count, size in unit.longest.items():
+            longest[count] = max(size, longest.get(count, 0))
     resolved = [stage.files.stage for stage in stages]
-    answers = {stage.name: bound_answer(resolved, stage.files.stage) for stage in stages}
-    longest = dict.fromkeys(set(answers.values()), 0)
-    for table in read_ahead(lambda unit: run_dir.read_unit(PROMPTS, unit), range(units)):
-        for answer, most in longest.items():
-            longest[answer] = max(most, measure_prompts(table, answer))
-    return {name: longest[answer] for name, answer in answers.items()}
+    return {stage.name: bound_longest(longest, bound_answer(resolved, stage.files.stage)) for stage in stages}
 
 
 def bound_answer(stages: Sequence[LLMStage], reader: LLMStage) -> int:
@@ -304,32 +301,6 @@ def mean_open_turns(prompts: pa.Table) -> float:
     """Return how many turns of a prompt nobody answers, the last one not counted, on average."""
     found = [count_open_turns(turns) for turns in prompts["messages"].to_pylist()]
     return sum(found) / max(1, len(found))
-
-
-def measure_prompts(prompts: pa.Table, answer: int = 0) -> int:
-    """Return what no byte-level tokenizer makes more tokens of than: the longest prompt's bytes, and a few a turn.
-
-    Args:
-        answer: most tokens of an answer to a turn before the last.
-    """
-    if not prompts.num_rows:
-        return 0
-    messages = prompts["messages"].combine_chunks()
-    turns = pc.list_flatten(messages)
-    sizes = pc.fill_null(pc.binary_length(pc.cast(pc.struct_field(turns, "content"), pa.binary())), 0)
-    import numpy as np
-
-    totals = np.bincount(
-        pc.list_parent_indices(messages).to_numpy(), weights=sizes.to_numpy(zero_copy_only=False) + TOKENS_OF_A_TURN
-    )
-    if answer:
-        opened = np.array([count_open_turns(one) for one in messages.to_pylist()], dtype=np.float64)
-        totals = np.add(totals, opened * (answer + TOKENS_OF_A_TURN))
-    for name in ("tools", "calls"):
-        if name in prompts.column_names:  # JSON text has more bytes than what a template writes of it
-            totals = totals + pc.fill_null(pc.binary_length(prompts[name]), 0).to_numpy()
-    longest = int(totals.max()) if len(totals) else 0
-    return longest + int(pc.max(pc.binary_length(prompts["reference"])).as_py() or 0)  # a judge is shown both
 
 
 def _mean_characters(prompts: pa.Table) -> float:

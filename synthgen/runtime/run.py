@@ -133,7 +133,7 @@ def _run_once(
             taken = take_rows(run_dir, others, stages, range(len(prompts.unit_rows)))
             for line in describe_taken(taken, others, stages):
                 print(f"synthgen: {line}", file=sys.stderr, flush=True)
-        plan = _bound_context(config, plan, stages, bound_prompts(run_dir, len(prompts.unit_rows), stages))
+        plan = _bound_context(config, plan, stages, bound_prompts(prompts, stages))
         target = _make_target(config, flow, make_unit_reader(run_dir, stages, prompts), prompts.unit_rows)
         execution = session.execute(stages, plan, prompts.unit_rows, target)
     except CorruptUnitError as error:

@@ -123,6 +123,12 @@ class Scheduler:
     def end_at(self, limit: int) -> None:
         """Want no unit from `limit` on any more; what runs of them is of no use."""
         self.limit = min(self.limit, limit)
+        for name, ready in self._ready.items():
+            for unit in ready:
+                if unit >= self.limit:
+                    self._state[name][unit] = WAITING  # until `extend` wants it
+            ready[:] = [unit for unit in ready if unit < self.limit]
+            heapq.heapify(ready)
 
     def done(self, stage: str) -> int:
         """Return how many units of a stage are committed."""
@@ -135,8 +141,7 @@ class Scheduler:
     def ready(self, pool: str) -> int:
         """Return how many tasks of a pool can be handed out now."""
         return sum(
-            sum(unit < self.limit for unit in self._ready[name]) + len(self._retries[name]) + len(self._alone[name])
-            for name in self._names(pool)
+            len(self._ready[name]) + len(self._retries[name]) + len(self._alone[name]) for name in self._names(pool)
         )
 
     def remaining(self, pool: str) -> int:
@@ -254,7 +259,7 @@ class Scheduler:
         if self._retries[name]:
             return self._retries[name].popleft()
         ready = self._ready[name]
-        return Task(name, heapq.heappop(ready)) if ready and ready[0] < self.limit else None
+        return Task(name, heapq.heappop(ready)) if ready else None
 
     def _find_ready(self, units: range) -> None:
         for stage in self.stages.values():
@@ -272,9 +277,9 @@ class Scheduler:
         if (name, unit) in self._parts_done:
             self._state[name][unit] = SPLIT
             self._resume_split(name, unit)
-            return
-        self._state[name][unit] = READY
-        heapq.heappush(self._ready[name], unit)
+        elif unit < self.limit:
+            self._state[name][unit] = READY
+            heapq.heappush(self._ready[name], unit)
 
     def _mark_done(self, name: str, unit: int) -> None:
         self._state[name][unit] = DONE

@@ -339,6 +339,22 @@ def test_manifest_of_the_first_version_is_continued(source: Source) -> None:
     assert {path: data for path, data in source.bytes().items() if path != MANIFEST} == units
 
 
+def test_manifest_that_does_not_say_how_long_prompts_are_is_measured_once(source: Source) -> None:
+    source.write(*(row(number) for number in range(12)))
+    before = source.ingest()
+    stored = source.run_dir.read_json(MANIFEST)
+    assert stored is not None
+    files = source.bytes()
+    longest = [unit.pop("longest") for unit in stored["units"]]
+    assert all(int(sizes["0"]) > 0 for sizes in longest)
+    source.run_dir.write_json(MANIFEST, stored, indent=None)
+    assert source.ingest() == before
+    again = source.run_dir.read_json(MANIFEST)
+    assert again is not None
+    assert [unit["longest"] for unit in again["units"]] == longest
+    assert source.bytes() == files
+
+
 def test_run_that_the_first_version_grew_wrongly_is_mended(source: Source) -> None:
     """It could hold prompts twice and miss others: prompts 20-24 in the places of 10-14 as well as their own."""
     source.write(*map(row, range(25)))

@@ -12,6 +12,8 @@ from synthgen.ledger.manifest import Manifest, describe_unit, digest_columns, di
 from synthgen.ledger.run_dir import MANIFEST, RunDir
 from synthgen.records import PROMPTS_SCHEMA
 
+DIGESTS = {"file": "0a", "ids": "0b", "reference": "0c", "metadata": "0d"}
+
 
 def prompts(*references: str | None) -> pa.Table:
     rows = [
@@ -55,6 +57,8 @@ def test_what_was_kept_is_not_left_out() -> None:
         {"fingerprint": "f", "unit_rows": [1], "stats": {}, "units": []},
         {"fingerprint": "f", "unit_rows": [1], "stats": {}, "units": [{"file": "0a", "ids": "0b"}]},
         {"fingerprint": "f", "unit_rows": [1], "stats": {}, "units": ["0a"]},
+        {"fingerprint": "f", "unit_rows": [1], "stats": {}, "units": [{**DIGESTS, "longest": {"none": 12}}]},
+        {"fingerprint": "f", "unit_rows": [1], "stats": {}, "units": [{**DIGESTS, "longest": [12]}]},
     ],
 )
 def test_what_cannot_be_a_manifest_is_none(tmp_path: Path, value: Any) -> None:

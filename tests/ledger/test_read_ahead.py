@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
-from synthgen.ledger.read_ahead import AHEAD, read_ahead
+from synthgen.ledger.read_ahead import AHEAD, BATCH, read_ahead, read_small
 
 
 def test_results_come_in_the_order_of_the_items_though_reads_run_side_by_side() -> None:
@@ -40,3 +41,27 @@ def test_no_more_is_read_than_a_few_items_ahead() -> None:
     assert started
     assert len(started) <= AHEAD + 1
     assert list(read_ahead(started.append, [])) == []
+
+
+def test_small_files_are_read_here_while_they_come_at_once() -> None:
+    threads: set[str] = set()
+
+    def read(item: int) -> int:
+        threads.add(threading.current_thread().name)
+        return -item
+
+    assert list(read_small(read, range(3 * BATCH + 1))) == [-item for item in range(3 * BATCH + 1)]
+    assert threads == {threading.current_thread().name}
+
+
+def test_small_files_that_are_waited_for_are_read_side_by_side() -> None:
+    together = threading.Barrier(AHEAD, timeout=20)
+
+    def read(item: int) -> int:
+        if item < BATCH:
+            time.sleep(2e-3)
+        elif item < BATCH + AHEAD:
+            together.wait()
+        return -item
+
+    assert list(read_small(read, range(3 * BATCH))) == [-item for item in range(3 * BATCH)]

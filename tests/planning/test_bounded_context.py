@@ -10,8 +10,8 @@ from planning_clusters import CPU, MODELS, gpus
 
 from synthgen.config.compose import compose_config
 from synthgen.planning import Lengths, StageLedger, make_plan, plan_engine, plan_pools
+from synthgen.prompts.sizes import TOKENS_OF_A_TURN, bound_longest, measure_longest
 from synthgen.records import PROMPTS_SCHEMA
-from synthgen.runtime.plan_ledger import TOKENS_OF_A_TURN, measure_prompts
 
 
 def table_of(*texts: str, reference: str | None = None) -> pa.Table:
@@ -29,11 +29,25 @@ def table_of(*texts: str, reference: str | None = None) -> pa.Table:
     return pa.Table.from_pylist(rows, PROMPTS_SCHEMA)
 
 
-def test_measure_prompts_counts_bytes_of_the_longest() -> None:
-    assert measure_prompts(table_of("abc", "ab")) == 9 + 3 + 2 * TOKENS_OF_A_TURN
-    assert measure_prompts(table_of("ä" * 10)) == 9 + 20 + 2 * TOKENS_OF_A_TURN  # as many tokens as bytes, at most
-    assert measure_prompts(table_of("abc", reference="1234")) == 9 + 3 + 2 * TOKENS_OF_A_TURN + 4
-    assert measure_prompts(PROMPTS_SCHEMA.empty_table()) == 0
+def test_measure_longest_counts_bytes_of_the_longest() -> None:
+    assert measure_longest(table_of("abc", "ab")) == {0: 9 + 3 + 2 * TOKENS_OF_A_TURN}
+    assert measure_longest(table_of("ä" * 10)) == {0: 9 + 20 + 2 * TOKENS_OF_A_TURN}  # as many tokens as bytes, at most
+    assert measure_longest(table_of("abc", reference="1234")) == {0: 9 + 3 + 2 * TOKENS_OF_A_TURN + 4}
+    assert measure_longest(table_of("a", "abcd", "ab").slice(1, 2)) == {0: 9 + 4 + 2 * TOKENS_OF_A_TURN}
+    assert measure_longest(PROMPTS_SCHEMA.empty_table()) == {}
+
+
+def test_measure_longest_keeps_apart_what_is_yet_to_be_answered() -> None:
+    ask = [{"role": "user", "content": "abc"}]
+    said = [{"role": "assistant", "content": "a" * 100}]
+    rows = [{"prompt_id": "0", "messages": turns} for turns in (ask * 3, ask, ask + said + ask * 2, ask * 3)]
+    rows = [{"source": "a", "source_row": 0, "metadata": "{}", **row} for row in rows]
+    longest = measure_longest(pa.Table.from_pylist(rows, PROMPTS_SCHEMA))
+    turn = 3 + TOKENS_OF_A_TURN
+    assert longest == {0: turn, 1: 3 * turn + 100 + TOKENS_OF_A_TURN, 2: 3 * turn}
+    assert bound_longest(longest) == longest[1]
+    assert bound_longest(longest, 1000) == longest[2] + 2 * (1000 + TOKENS_OF_A_TURN)
+    assert bound_longest({}, 1000) == 0
 
 
 def test_context_is_what_the_data_need() -> None:
