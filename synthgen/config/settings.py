@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 
 import numpy as np
 
+from synthgen.config.saved import escape_interpolations
 from synthgen.config.typed import find_hint
 from synthgen.errors import ConfigError, one_line
 
@@ -94,7 +95,7 @@ def _escape(name: str) -> str:
 
 def _quote(text: str) -> str:
     """Return `text` between quotes; in them a backslash counts before a quote only, and `${` would be looked up."""
-    text = text.replace("${", r"\${")
+    text = escape_interpolations(text)
     text = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", text)
     text = re.sub(r"\\+\Z", lambda match: match[0] * 2, text)
     return f"'{text}'"

@@ -73,7 +73,7 @@ def test_any_text_comes_through(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["null", "1.10", "no", "${oc.env:HOME}", "a'b\\", "\\'", "{x: 1}", "a=b, c", "~", "ü\n"]
+    "text", ["null", "1.10", "no", "${oc.env:HOME}", "a'b\\", "\\'", r"\${a}", r"\\${", "{x: 1}", "a=b, c", "~", "ü\n"]
 )
 def test_text_that_looks_like_something_else_stays_text(text: str) -> None:
     assert compose_tree(to_overrides({"experiment": "echo", "publish.license": text})).publish.license == text
