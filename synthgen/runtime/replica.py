@@ -99,7 +99,7 @@ class Replica:
     async def start(self) -> ReplicaInfo:
         """Load the engine. Raises what `Engine.start` raises."""
         began = time.monotonic()
-        info = await self._engine.start()
+        info, _ = await asyncio.gather(self._engine.start(), self._in_thread(_warm_up))
         self._watch = None
         self._is_billed = info.is_billed
         return ReplicaInfo(info, socket.gethostname(), os.getpid(), time.monotonic() - began)
@@ -370,6 +370,11 @@ class Replica:
         else:
             self._progress.waiting_s += now - self._changed_at
         self._changed_at = now
+
+
+def _warm_up() -> None:
+    """Let pyarrow import what it takes for its first column (pandas, where that is installed: a second or two)."""
+    pa.array(["a unit would wait for it"])
 
 
 def _redirect_output(log_path: str) -> None:
