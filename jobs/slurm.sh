@@ -8,7 +8,10 @@
 # before its time is up the run commits what is in flight and the job queues itself again, until the run is complete
 # (SYNTHGEN_REQUEUE=no leaves that out). A job that was cancelled: submit it again, it goes on from what was committed.
 #
-#   SYNTHGEN_HEAD_IP=10.0.0.1    the first node's address for the others, where the script cannot find it out
+#   SYNTHGEN_HEAD_IP=10.0.0.1           the first node's address for the others, where the script cannot find it out
+#   SYNTHGEN_IMAGE=/shared/synthgen.sif run all of it in this image (of the Dockerfile), by Apptainer; by pyxis where it
+#                                       is a .sqsh of enroot's or a registry's name; no .venv is needed then
+#   SYNTHGEN_MOUNTS=/scratch,/data      what the image sees besides this directory; SOURCE:TARGET, too
 #SBATCH --job-name=synthgen
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -23,15 +26,41 @@
 set -euo pipefail
 
 cd "${SLURM_SUBMIT_DIR:?run it with sbatch}"
-PATH=$PWD/.venv/bin:$PATH
-command -v synthgen >/dev/null || {
-  echo "slurm: no .venv in $PWD; run make setup KIND=gpu there" >&2
-  exit 2
-}
-synthgen config "$@" >/dev/null # a misspelt key ends the job here, before Ray starts anywhere
-
 mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST") # no pipe into head: it may close too early
 head=${hosts[0]}
+
+# Before a command on this node (here) and on every one, behind srun's options (there): what puts it into the image.
+here=() there=() container=()
+image=${SYNTHGEN_IMAGE:-}
+if [[ -z $image ]]; then
+  PATH=$PWD/.venv/bin:$PATH
+  command -v synthgen >/dev/null || {
+    echo "slurm: no .venv in $PWD; run make setup KIND=gpu there, or name an image: SYNTHGEN_IMAGE=…" >&2
+    exit 2
+  }
+else
+  mounts=$PWD:$PWD
+  IFS=, read -ra more <<<"${SYNTHGEN_MOUNTS:-}"
+  for mount in ${more[@]+"${more[@]}"}; do
+    [[ $mount == *:* ]] || mount=$mount:$mount
+    mounts+=,$mount
+  done
+  if [[ $image == *.sif || $image == docker://* || -d $image ]]; then
+    runner=$(command -v apptainer || command -v singularity) || {
+      echo "slurm: SYNTHGEN_IMAGE=$image needs apptainer, which $(hostname) has not; load its module, or take a .sqsh" >&2
+      exit 2
+    }
+    there=("$runner" exec --nv --bind "$mounts" --pwd "$PWD" "$image")
+    here=("${there[@]}")
+  else
+    container=("--container-image=$image" "--container-mounts=$mounts" "--container-workdir=$PWD")
+    here=(srun --overlap --nodes=1 --ntasks=1 "--nodelist=$head" "${container[@]}")
+  fi
+fi
+inside() { ${here[@]+"${here[@]}"} "$@"; }
+
+inside synthgen config "$@" >/dev/null # a misspelt key ends the job here, before Ray starts anywhere
+
 # Of its addresses the one that its name stands for on another node (on the node itself Debian's /etc/hosts says
 # 127.0.1.1), else the first of IPv4. Never loopback or link-local ones, which no other node reaches.
 head_ip=${SYNTHGEN_HEAD_IP:-}
@@ -60,7 +89,7 @@ address=$head_ip:$port
 # Ray without a token runs code for whoever reaches the port. One token per job, readable by its owner alone.
 mkdir -p runs
 state=$(mktemp -d "$PWD/runs/.slurm-$SLURM_JOB_ID-XXXXXX")
-(umask 077 && python -c 'import secrets; print(secrets.token_hex(32))' >"$state/token")
+(umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$state/token")
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$state/token RAY_USAGE_STATS_ENABLED=0
 
 # shellcheck disable=SC2016 # expanded on the nodes
@@ -71,11 +100,11 @@ start_node='
   until ray health-check --address "$ADDRESS" >/dev/null 2>&1; do sleep 2; done
   exec ray start --address="$ADDRESS" --block'
 HEAD_IP=$head_ip ADDRESS=$address srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \
-  --ntasks-per-node=1 bash -c "$start_node" >"$state/ray.log" 2>&1 &
+  --ntasks-per-node=1 ${container[@]+"${container[@]}"} ${there[@]+"${there[@]}"} bash -c "$start_node" >"$state/ray.log" 2>&1 &
 ray=$!
 trap 'kill "$ray" 2>/dev/null || true; wait "$ray" 2>/dev/null || true; rm -rf "$state"' EXIT
 
-python - "$address" "$SLURM_JOB_NUM_NODES" <<'PYTHON' || { tail -n 20 "$state/ray.log" >&2; exit 1; }
+inside python - "$address" "$SLURM_JOB_NUM_NODES" <<'PYTHON' || { tail -n 20 "$state/ray.log" >&2; exit 1; }
 import sys, time
 import ray
 
@@ -92,7 +121,10 @@ while alive < wanted:
     time.sleep(1)
 PYTHON
 
-RAY_ADDRESS=$address synthgen run "$@" &
+(
+  export RAY_ADDRESS=$address
+  exec ${here[@]+"${here[@]}"} synthgen run "$@" # in the place of this shell, so that signals reach it
+) &
 driver=$!
 stopped=
 trap 'stopped=yes; kill -TERM "$driver" 2>/dev/null || true' TERM INT # it commits what is in flight and ends

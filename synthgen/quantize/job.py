@@ -6,6 +6,7 @@ name `output_dir` when all of it is there. A job that was killed begins anew; on
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -61,18 +62,24 @@ def quantize(config: QuantizeConfig) -> Path:
         ConfigError: it cannot work, or `output_dir` holds something else. RunFailedError: llm-compressor failed.
     """
     output = Path(config.output_dir)
-    partial = output.with_name(output.name + ".partial")
     settings = json.loads(json.dumps({**asdict(config), "packages": PACKAGES}))
     conversations = read_conversations(config) if config.scheme.calibrated else None
     made_of = {**settings, "calibration": stable_hex(conversations), "output_dir": None}
-    if _is_there(output, made_of):
-        return output
+    if not _is_there(output, made_of):
+        with _held(output) as partial:
+            if not _is_there(output, made_of):  # another job has made it meanwhile
+                _make(config, output, partial, conversations, made_of)
+    return output
+
+
+def _make(
+    config: QuantizeConfig, output: Path, partial: Path, conversations: Sequence[Any] | None, made_of: Mapping[str, Any]
+) -> None:
+    """Make the checkpoint in the empty directory `partial`, and give it its name."""
     model, revision = _locate(config.model), config.model_revision
     arch = _resolve(config, model)
     recipe = make_recipe(config, list_inputs(arch))
     packages = ensure_environment()
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     lines = None
     if conversations is not None:
         lines = partial / "conversations.jsonl"
@@ -98,8 +105,36 @@ def quantize(config: QuantizeConfig) -> Path:
     if output.exists():
         output.rmdir()  # it is empty: `_is_there` has looked
     (partial / "checkpoint").rename(output)
-    shutil.rmtree(partial, ignore_errors=True)
-    return output
+
+
+@contextlib.contextmanager
+def _held(output: Path) -> Iterator[Path]:
+    """Give an empty `<output>.partial` that no other job works in; the kernel lets it go when its holder dies.
+
+    Raises:
+        ConfigError: another job works in it.
+    """
+    import fcntl
+
+    partial = output.with_name(output.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigError(f"output_dir={output} is being made by another job; wait for it, or name another") from None
+    except OSError as error:
+        logger.warning("%s has no locks (%s): start one job at a time on it", partial, error)
+    try:
+        for entry in partial.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        yield partial
+        shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.rmdir()  # where nothing was made in it
+        os.close(descriptor)
 
 
 def _is_there(output: Path, made_of: Mapping[str, Any]) -> bool:

@@ -121,15 +121,27 @@ FAKES = {
 case "$*" in
   *hostname*) echo "$FAKE_ADDRESSES" ;;
   *getent*) for one in $FAKE_NAMED; do echo "$one STREAM"; done ;;
-  *) exec sleep 600 ;;
+  *" bash -c "*) all=$*; echo "srun ${all%% bash -c *}" >>"$SAID"; exec sleep 600 ;;
+  *--container-image=*)
+    echo "srun $*" >>"$SAID"
+    while [[ $1 == --* ]]; do shift; done
+    exec "$@" ;;
 esac
 """,
     "scontrol": """
 [[ $1 == show ]] && printf 'node1\\nnode2\\n' && exit
 echo "scontrol $*" >>"$SAID"
 """,
+    "apptainer": """
+echo "apptainer $*" >>"$SAID"
+while [[ $1 != synthgen && $1 != python ]]; do shift; done
+exec "$@"
+""",
     "squeue": 'echo "  $FAKE_LEFT "',
-    "python": '[[ $1 == -c ]] || echo "connects to $2" >>"$SAID"',
+    "python": """
+until grep -q -- "--ntasks-per-node=1" "$SAID"; do sleep 0.1; done
+echo "connects to $2" >>"$SAID"
+""",
     "synthgen": """
 [[ $1 == run ]] || exit 0
 [[ -z $FAKE_STOP ]] && exit
@@ -158,7 +170,7 @@ def played(tmp_path: Path) -> Callable[..., tuple[subprocess.CompletedProcess[st
         environment |= {
             "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_ID": "17", "SLURM_JOB_NODELIST": "node[1-2]",
             "SLURM_JOB_NUM_NODES": str(nodes), "SAID": str(said), "FAKE_STOP": "", "FAKE_NAMED": "",
-            "FAKE_ADDRESSES": "", "FAKE_LEFT": "", **variables,
+            "FAKE_ADDRESSES": "", "FAKE_LEFT": "", "PATH": f"{binaries}:{environment['PATH']}", **variables,
         }  # fmt: skip
         done = subprocess.run(
             [ROOT / "jobs/slurm.sh", "experiment=echo"],
@@ -188,7 +200,7 @@ def test_slurm_takes_the_address_that_other_nodes_reach(
 ) -> None:
     done, said = played(FAKE_ADDRESSES=addresses, FAKE_NAMED=named)
     assert done.returncode == 0, done.stderr
-    assert said == f"connects to {chosen}:20017\n"
+    assert f"connects to {chosen}:20017\n" in said
 
 
 def test_slurm_without_an_address_says_how_to_give_one(played: Callable[..., Any]) -> None:
@@ -196,7 +208,8 @@ def test_slurm_without_an_address_says_how_to_give_one(played: Callable[..., Any
     assert (done.returncode, said) == (2, "")
     assert "SYNTHGEN_HEAD_IP=" in done.stderr
     done, said = played(nodes=1, FAKE_ADDRESSES="")
-    assert (done.returncode, said) == (0, "connects to 127.0.0.1:20017\n")
+    assert done.returncode == 0
+    assert "connects to 127.0.0.1:20017\n" in said
 
 
 @pytest.mark.parametrize(
@@ -213,3 +226,37 @@ def test_slurm_queues_a_job_again_whose_time_is_up(
     assert done.returncode == 143, done.stderr
     assert ("scontrol requeue 17\n" in said) is again
     assert ("goes on from what was committed" in done.stderr) is again
+
+
+def test_slurm_runs_all_of_it_in_an_image_by_apptainer(played: Callable[..., Any], tmp_path: Path) -> None:
+    more = {"SYNTHGEN_IMAGE": "/shared/synthgen.sif", "SYNTHGEN_MOUNTS": "/scratch,/data:/mnt"}
+    done, said = played(FAKE_ADDRESSES="10.0.0.1", **more)
+    assert done.returncode == 0, done.stderr
+    into = f"exec --nv --bind {tmp_path}:{tmp_path},/scratch:/scratch,/data:/mnt --pwd {tmp_path} /shared/synthgen.sif"
+    assert f"apptainer {into} synthgen config experiment=echo\n" in said
+    assert f"apptainer {into} python - 10.0.0.1:20017 2\n" in said
+    assert f"apptainer {into} synthgen run experiment=echo\n" in said
+    nodes = next(line for line in said.splitlines() if line.startswith("srun"))
+    assert "--nodes=2 --ntasks=2 --ntasks-per-node=1 " in nodes
+    assert nodes.endswith(f"apptainer {into}")
+
+
+def test_slurm_runs_all_of_it_in_an_image_by_pyxis(played: Callable[..., Any], tmp_path: Path) -> None:
+    done, said = played(FAKE_ADDRESSES="10.0.0.1", SYNTHGEN_IMAGE="ghcr.io#me/synthgen:0.1.0-gpu")
+    assert done.returncode == 0, done.stderr
+    into = (
+        f"--container-image=ghcr.io#me/synthgen:0.1.0-gpu --container-mounts={tmp_path}:{tmp_path} "
+        f"--container-workdir={tmp_path}"
+    )
+    here = f"srun --overlap --nodes=1 --ntasks=1 --nodelist=node1 {into}"
+    assert f"{here} synthgen config experiment=echo\n" in said
+    assert f"{here} python - 10.0.0.1:20017 2\n" in said
+    assert f"{here} synthgen run experiment=echo\n" in said
+    assert f"srun --overlap --nodes=2 --ntasks=2 --ntasks-per-node=1 {into}\n" in said
+    assert "apptainer" not in said
+
+
+@pytest.mark.parametrize("image", ["", "/shared/synthgen.sif", "/shared/synthgen.sqsh"])
+def test_slurm_passes_a_wish_to_stop_on_to_the_run(played: Callable[..., Any], image: str) -> None:
+    done, _ = played(FAKE_ADDRESSES="10.0.0.1", FAKE_STOP="yes", FAKE_LEFT="12:00:00", SYNTHGEN_IMAGE=image)
+    assert done.returncode == 143, done.stderr

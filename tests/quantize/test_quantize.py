@@ -16,7 +16,7 @@ from synthgen.config.resources import project_path
 from synthgen.errors import ConfigError, RunFailedError
 from synthgen.planning import resolve_architecture
 from synthgen.quantize.calibration import read_conversations
-from synthgen.quantize.job import RECORD, describe_state, main, quantize
+from synthgen.quantize.job import RECORD, _held, describe_state, main, quantize
 from synthgen.quantize.recipes import list_inputs, make_recipe
 from synthgen.quantize.settings import QuantizeConfig, Scheme, compose_quantize_config
 
@@ -134,6 +134,20 @@ def test_a_failure_leaves_nothing_under_the_name(
     (tmp_path / "awq" / "config.json").write_text(json.dumps(awq))
     assert main([f"model={tmp_path / 'awq'}", "scheme=FP8_DYNAMIC", f"output_dir={tmp_path / 'new'}"]) == 2
     assert "is quantized already (awq)" in capsys.readouterr().err
+
+
+def test_of_two_jobs_on_one_directory_the_second_is_refused(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with _held(output) as partial:
+        (partial / "checkpoint").mkdir()
+        with pytest.raises(ConfigError, match=r"output_dir=.*out is being made by another job"):
+            quantize(make_config(*TINY, "scheme=FP8_DYNAMIC", f"output_dir={output}"))
+        assert (partial / "checkpoint").is_dir()
+    assert not partial.exists()
+    partial.mkdir()
+    (partial / "left").write_text("of a job that was killed")
+    with _held(output) as again:
+        assert (again, list(again.iterdir())) == (partial, [])
 
 
 @pytest.mark.slow
