@@ -66,7 +66,8 @@ inside synthgen config "$@" >/dev/null # a misspelt key ends the job here, befor
 head_ip=${SYNTHGEN_HEAD_IP:-}
 if [[ -z $head_ip ]]; then
   own=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" hostname --all-ip-addresses || true)
-  named=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="${hosts[-1]}" getent ahosts "$head" | awk '{print $1}' || true)
+  named=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="${hosts[-1]}" \
+    sh -c "getent ahosts $head || true" | awk '{print $1}' || true)
   head_ip=$(awk -v named="$named" '
     { for (i = 1; i <= NF; i++) if ($i !~ /^(127\.|169\.254\.|::1$|fe80:)/) own[++count] = $i }
     END {
