@@ -105,7 +105,10 @@ HEAD_IP=$head_ip ADDRESS=$address srun --overlap --nodes="$SLURM_JOB_NUM_NODES" 
 ray=$!
 trap 'kill "$ray" 2>/dev/null || true; wait "$ray" 2>/dev/null || true; rm -rf "$state"' EXIT
 
-inside python - "$address" "$SLURM_JOB_NUM_NODES" <<'PYTHON' || { tail -n 20 "$state/ray.log" >&2; exit 1; }
+stopped=
+child=$ray
+trap 'stopped=yes; kill -TERM "$child" 2>/dev/null || true' TERM INT
+(exec ${here[@]+"${here[@]}"} python - "$address" "$SLURM_JOB_NUM_NODES") <<'PYTHON' &
 import sys, time
 import ray
 
@@ -121,19 +124,27 @@ while alive < wanted:
         pass  # the head is still starting
     time.sleep(1)
 PYTHON
+child=$!
+wait "$child" || {
+  if [[ -n $stopped ]]; then # no run, so nothing to go on from: queued again, it would come no further
+    echo "slurm: stopped before Ray stood on all nodes; submit it again, with more --time if that is what ran out" >&2
+    exit 143
+  fi
+  tail -n 20 "$state/ray.log" >&2
+  exit 1
+}
 
 (
   export RAY_ADDRESS=$address
   exec ${here[@]+"${here[@]}"} synthgen run "$@" # in the place of this shell, so that signals reach it
 ) &
-driver=$!
-stopped=
-trap 'stopped=yes; kill -TERM "$driver" 2>/dev/null || true' TERM INT # it commits what is in flight and ends
+child=$! # from now on the trap reaches it: it commits what is in flight and ends
+[[ -z $stopped ]] || kill -TERM "$child" # it came in between
 status=0
-wait "$driver" || status=$?
+wait "$child" || status=$?
 if [[ -n $stopped ]]; then # the trap ended that wait, not the driver
   status=0
-  wait "$driver" || status=$?
+  wait "$child" || status=$?
 fi
 # Stopped shortly before the time limit, and not by a person: back into the queue. `squeue` says what is left of it.
 if [[ -n $stopped && $status == 143 && ${SYNTHGEN_REQUEUE:-yes} != no ]]; then

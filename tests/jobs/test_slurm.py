@@ -140,6 +140,7 @@ exec "$@"
     "squeue": 'echo "  $FAKE_LEFT "',
     "python": """
 until grep -q -- "--ntasks-per-node=1" "$SAID"; do sleep 0.1; done
+[[ $FAKE_STOP != early ]] || { kill -TERM "$PPID"; exec sleep 600; }
 echo "connects to $2" >>"$SAID"
 """,
     "synthgen": """
@@ -260,3 +261,11 @@ def test_slurm_runs_all_of_it_in_an_image_by_pyxis(played: Callable[..., Any], t
 def test_slurm_passes_a_wish_to_stop_on_to_the_run(played: Callable[..., Any], image: str) -> None:
     done, _ = played(FAKE_ADDRESSES="10.0.0.1", FAKE_STOP="yes", FAKE_LEFT="12:00:00", SYNTHGEN_IMAGE=image)
     assert done.returncode == 143, done.stderr
+
+
+@pytest.mark.parametrize("image", ["", "/shared/synthgen.sif"])
+def test_slurm_that_is_stopped_before_the_run_says_so_at_once(played: Callable[..., Any], image: str) -> None:
+    done, said = played(FAKE_ADDRESSES="10.0.0.1", FAKE_STOP="early", FAKE_LEFT="1:12", SYNTHGEN_IMAGE=image)
+    assert done.returncode == 143
+    assert "stopped before Ray stood on all nodes; submit it again, with more --time" in done.stderr
+    assert "requeue" not in said
