@@ -126,12 +126,11 @@ while alive < wanted:
 PYTHON
 child=$!
 wait "$child" || {
-  if [[ -n $stopped ]]; then # no run, so nothing to go on from: queued again, it would come no further
-    echo "slurm: stopped before Ray stood on all nodes; submit it again, with more --time if that is what ran out" >&2
-    exit 143
-  fi
   tail -n 20 "$state/ray.log" >&2
-  exit 1
+  [[ -n $stopped ]] || exit 1
+  # No run, so nothing to go on from: queued again, it would come no further.
+  echo "slurm: stopped before Ray stood on all nodes; submit it again, with more --time if that is what ran out" >&2
+  exit 143
 }
 
 (
