@@ -3,7 +3,7 @@
 #   docker build --target gpu -t synthgen:0.1.0-gpu .    vLLM for NVIDIA GPUs; the host brings only its driver
 #   docker build --target cpu -t synthgen:0.1.0-cpu .    vLLM for CPUs: demos, tests, planning
 # Both hold the pins of requirements/, run as a user without privileges and start `synthgen`; KubeRay starts Ray in them.
-# --build-arg BASE=…: another image of Debian or Ubuntu that has `python` 3.11 with venv.
+# --build-arg BASE=…: another image of Debian 12 that has `python` 3.11 with venv.
 
 ARG BASE=python:3.11.14-slim-bookworm
 # hadolint ignore=DL3006

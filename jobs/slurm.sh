@@ -31,6 +31,8 @@ head=${hosts[0]}
 
 # Before a command on this node (here) and on every one, behind srun's options (there): what puts it into the image.
 here=() there=() container=()
+# What `here` passes on as a wish to stop. srun kills its tasks for TERM, and passes USR1 on.
+stop=TERM
 image=${SYNTHGEN_IMAGE:-}
 if [[ -z $image ]]; then
   PATH=$PWD/.venv/bin:$PATH
@@ -53,8 +55,13 @@ else
     there=("$runner" exec --nv --bind "$mounts" --pwd "$PWD" "$image")
     here=("${there[@]}")
   else
-    container=("--container-image=$image" "--container-mounts=$mounts" "--container-workdir=$PWD")
-    here=(srun --overlap --nodes=1 --ntasks=1 "--nodelist=$head" "${container[@]}")
+    # shellcheck disable=SC2016 # expanded in the container
+    term_for_usr1='"$@" <&0 & trap "kill -TERM $!" USR1; status=0; wait $! || status=$?
+      while kill -0 $! 2>/dev/null; do status=0; wait $! || status=$?; done; exit "$status"'
+    # Ray's sockets lie in /tmp, and Ray and the run are two containers.
+    container=("--container-image=$image" "--container-mounts=$mounts,/tmp:/tmp" "--container-workdir=$PWD")
+    here=(srun --overlap --nodes=1 --ntasks=1 "--nodelist=$head" "${container[@]}" bash -c "$term_for_usr1" stoppable)
+    stop=USR1
   fi
 fi
 inside() { ${here[@]+"${here[@]}"} "$@"; }
@@ -107,7 +114,7 @@ trap 'kill "$ray" 2>/dev/null || true; wait "$ray" 2>/dev/null || true; rm -rf "
 
 stopped=
 child=$ray
-trap 'stopped=yes; kill -TERM "$child" 2>/dev/null || true' TERM INT
+trap 'stopped=yes; kill -"$stop" "$child" 2>/dev/null || true' TERM INT
 (exec ${here[@]+"${here[@]}"} python - "$address" "$SLURM_JOB_NUM_NODES") <<'PYTHON' &
 import sys, time
 import ray
@@ -125,6 +132,7 @@ while alive < wanted:
     time.sleep(1)
 PYTHON
 child=$!
+[[ -z $stopped ]] || kill -"$stop" "$child" 2>/dev/null || true # it came in between
 wait "$child" || {
   tail -n 20 "$state/ray.log" >&2
   [[ -n $stopped ]] || exit 1
@@ -138,7 +146,7 @@ wait "$child" || {
   exec ${here[@]+"${here[@]}"} synthgen run "$@" # in the place of this shell, so that signals reach it
 ) &
 child=$! # from now on the trap reaches it: it commits what is in flight and ends
-[[ -z $stopped ]] || kill -TERM "$child" # it came in between
+[[ -z $stopped ]] || kill -"$stop" "$child" 2>/dev/null || true
 status=0
 wait "$child" || status=$?
 if [[ -n $stopped ]]; then # the trap ended that wait, not the driver

@@ -109,7 +109,9 @@ def _make(
 
 @contextlib.contextmanager
 def _held(output: Path) -> Iterator[Path]:
-    """Give an empty `<output>.partial` that no other job works in; the kernel lets it go when its holder dies.
+    """Give an empty `<output>.partial` that no other job works in, on this node or (NFS) on another.
+
+    The lock is on a file of its own, which stays: the kernel lets it go when its holder dies.
 
     Raises:
         ConfigError: another job works in it.
@@ -118,23 +120,24 @@ def _held(output: Path) -> Iterator[Path]:
 
     partial = output.with_name(output.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(partial, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ConfigError(f"output_dir={output} is being made by another job; wait for it, or name another") from None
-    except OSError as error:
-        logger.warning("%s has no locks (%s): start one job at a time on it", partial, error)
-    try:
+    with open(output.with_name(f".{output.name}.lock"), "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"output_dir={output} is being made by another job; wait for it, or name another"
+            ) from None
+        except OSError as error:
+            logger.warning("%s has no locks (%s): start one job at a time on it", output.parent, error)
+        partial.mkdir(exist_ok=True)  # whoever held it may have removed it
         for entry in partial.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        yield partial
-        shutil.rmtree(partial, ignore_errors=True)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.rmdir()  # where nothing was made in it
-        os.close(descriptor)
+        try:
+            yield partial
+            shutil.rmtree(partial, ignore_errors=True)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.rmdir()  # where nothing was made in it
 
 
 def _is_there(output: Path, made_of: Mapping[str, Any]) -> bool:

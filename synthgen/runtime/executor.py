@@ -458,6 +458,7 @@ class Executor:
                 logger.warning("while stopping: %s: %s", type(failure).__name__, failure)
                 break
             self._show()
+        self._observe(self.snapshot())
         raise error
 
     def _end_all(self) -> None:

@@ -116,10 +116,10 @@ def _run_once(
     """
     run_dir, config = session.run_dir, session.config
     session.view.write_status("ingesting")
-    prompts = ingest_prompts(run_dir, config)
-    for note in prompts.notes:
-        print(f"synthgen: {note}", file=sys.stderr, flush=True)
     try:
+        prompts = ingest_prompts(run_dir, config)
+        for note in prompts.notes:
+            print(f"synthgen: {note}", file=sys.stderr, flush=True)
         if flow.check is not None:
             flow.check(run_dir.read_unit(PROMPTS, 0))
         if config.export.keep_columns:

@@ -125,7 +125,7 @@ class Scheduler:
         self.limit = min(self.limit, limit)
         for name, ready in self._ready.items():
             for unit in ready:
-                if unit >= self.limit:
+                if unit >= self.limit and self._state[name][unit] == READY:  # and not committed by a second copy
                     self._state[name][unit] = WAITING  # until `extend` wants it
             ready[:] = [unit for unit in ready if unit < self.limit]
             heapq.heapify(ready)

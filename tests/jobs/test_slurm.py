@@ -121,11 +121,11 @@ FAKES = {
 case "$*" in
   *hostname*) echo "$FAKE_ADDRESSES" ;;
   *getent*) for one in $FAKE_NAMED; do echo "$one STREAM"; done ;;
-  *" bash -c "*) all=$*; echo "srun ${all%% bash -c *}" >>"$SAID"; exec sleep 600 ;;
+  *"ray start"*) all=$*; echo "srun ${all%% bash -c *}" >>"$SAID"; exec sleep 600 ;;
   *--container-image=*)
     echo "srun $*" >>"$SAID"
     while [[ $1 == --* ]]; do shift; done
-    exec "$@" ;;
+    exec "$@" ;; # passes signals on as they are; srun itself kills its tasks for TERM
 esac
 """,
     "scontrol": """
@@ -140,14 +140,15 @@ exec "$@"
     "squeue": 'echo "  $FAKE_LEFT "',
     "python": """
 until grep -q -- "--ntasks-per-node=1" "$SAID"; do sleep 0.1; done
-[[ $FAKE_STOP != early ]] || { kill -TERM "$PPID"; exec sleep 600; }
+[[ $FAKE_STOP != early ]] || { kill -TERM "$(cat "$SAID.pid")"; exec sleep 600; }
+grep -q "^import ray" || exit 3
 echo "connects to $2" >>"$SAID"
 """,
     "synthgen": """
 [[ $1 == run ]] || exit 0
 [[ -z $FAKE_STOP ]] && exit
 trap 'exit 143' TERM
-kill -TERM "$PPID"
+kill -TERM "$(cat "$SAID.pid")"
 while :; do sleep 0.1; done
 """,
 }
@@ -173,14 +174,14 @@ def played(tmp_path: Path) -> Callable[..., tuple[subprocess.CompletedProcess[st
             "SLURM_JOB_NUM_NODES": str(nodes), "SAID": str(said), "FAKE_STOP": "", "FAKE_NAMED": "",
             "FAKE_ADDRESSES": "", "FAKE_LEFT": "", "PATH": f"{binaries}:{environment['PATH']}", **variables,
         }  # fmt: skip
-        done = subprocess.run(
-            [ROOT / "jobs/slurm.sh", "experiment=echo"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=LIMIT_S,
-        )
+        script = [ROOT / "jobs/slurm.sh", "experiment=echo"]
+        process = subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        (tmp_path / "said.pid").write_text(str(process.pid), encoding="utf-8")
+        try:
+            output, errors = process.communicate(timeout=LIMIT_S)
+        finally:
+            end(process)
+        done = subprocess.CompletedProcess(script, process.returncode, output, errors)
         return done, said.read_text(encoding="utf-8") if said.exists() else ""
 
     return play
@@ -246,13 +247,14 @@ def test_slurm_runs_all_of_it_in_an_image_by_pyxis(played: Callable[..., Any], t
     done, said = played(FAKE_ADDRESSES="10.0.0.1", SYNTHGEN_IMAGE="ghcr.io#me/synthgen:0.1.0-gpu")
     assert done.returncode == 0, done.stderr
     into = (
-        f"--container-image=ghcr.io#me/synthgen:0.1.0-gpu --container-mounts={tmp_path}:{tmp_path} "
+        f"--container-image=ghcr.io#me/synthgen:0.1.0-gpu --container-mounts={tmp_path}:{tmp_path},/tmp:/tmp "
         f"--container-workdir={tmp_path}"
     )
     here = f"srun --overlap --nodes=1 --ntasks=1 --nodelist=node1 {into}"
-    assert f"{here} synthgen config experiment=echo\n" in said
-    assert f"{here} python - 10.0.0.1:20017 2\n" in said
-    assert f"{here} synthgen run experiment=echo\n" in said
+    assert f"{here} bash -c " in said
+    assert "stoppable synthgen config experiment=echo\n" in said
+    assert "stoppable python - 10.0.0.1:20017 2\n" in said
+    assert "stoppable synthgen run experiment=echo\n" in said
     assert f"srun --overlap --nodes=2 --ntasks=2 --ntasks-per-node=1 {into}\n" in said
     assert "apptainer" not in said
 
@@ -263,7 +265,7 @@ def test_slurm_passes_a_wish_to_stop_on_to_the_run(played: Callable[..., Any], i
     assert done.returncode == 143, done.stderr
 
 
-@pytest.mark.parametrize("image", ["", "/shared/synthgen.sif"])
+@pytest.mark.parametrize("image", ["", "/shared/synthgen.sif", "/shared/synthgen.sqsh"])
 def test_slurm_that_is_stopped_before_the_run_says_so_at_once(played: Callable[..., Any], image: str) -> None:
     done, said = played(FAKE_ADDRESSES="10.0.0.1", FAKE_STOP="early", FAKE_LEFT="1:12", SYNTHGEN_IMAGE=image)
     assert done.returncode == 143
