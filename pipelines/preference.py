@@ -33,4 +33,4 @@ def build_flow(config: Config) -> Flow:
     scorers = make_scorers(config)
     judge = [JudgeStage(config.judge, tuple(config.generators), config.run.seed)] if config.judge.enabled else []
     stages = continue_turns(config, [*generate, *scorers, *judge])
-    return Flow(stages=stages, export=export_dataset, check=check_prompts(scorers))
+    return Flow(stages=stages, export=export_dataset, check=check_prompts(scorers, config))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from synthgen.recovery.environment import PACKAGES
 from synthgen.recovery.settings import Preset, RecoveryConfig, Row
 from synthgen.recovery.statistics import Moments, measure
 
-TASK_NAME = re.compile(rb"^(?:task|group|tag):[ \t]*['\"]?([\w./-]+)", re.MULTILINE)
+SAMPLES, SAMPLE_BYTES = 256, 1 << 18
+"""What is read of a large file: two quantizations of one size differ all over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,14 @@ def make_side(config: RecoveryConfig, key: str) -> Side:
     return Side(key, name, path, revision, made_of)
 
 
-def describe_inputs(config: RecoveryConfig, side: Side, preset: Preset, row: Row) -> dict[str, Any]:
-    """Return what the figures of `row` depend on: nothing that only changes speed."""
-    own = config.tasks_dir and row.task in _list_own_tasks(Path(config.tasks_dir))
+def describe_inputs(
+    config: RecoveryConfig, side: Side, preset: Preset, row: Row, tasks_hash: str | None = None
+) -> dict[str, Any]:
+    """Return what the figures of `row` depend on: nothing that only changes speed.
+
+    Args:
+        tasks_hash: of `tasks_dir` (`hash_tasks`): any of its files may be a part of any task, of lm-eval's own too.
+    """
     return {
         "model": side.made_of,
         "task": row.task,
@@ -82,7 +88,7 @@ def describe_inputs(config: RecoveryConfig, side: Side, preset: Preset, row: Row
         "dtype": config.dtype,
         "max_model_len": config.max_model_len,
         "model_args": dict(config.model_args),
-        "tasks_dir": _hash_directory(Path(str(config.tasks_dir))) if own else None,
+        "tasks_dir": tasks_hash,
         "packages": PACKAGES[0],
     }
 
@@ -129,28 +135,35 @@ def pair(base: Evaluation, other: Evaluation) -> Moments | None:
     return measure(left, right, counts)
 
 
+def hash_tasks(config: RecoveryConfig, outputs: Sequence[Path]) -> str | None:
+    """Return a hash of all files of `tasks_dir` but for what lies below `outputs`, None where there is none."""
+    if config.tasks_dir is None:
+        return None
+    directory, digest = Path(config.tasks_dir).resolve(), hashlib.sha256()
+    ours = [output.resolve() for output in outputs]
+    for path in sorted(directory.rglob("*")):
+        if not path.is_file() or "__pycache__" in path.parts or any(path.is_relative_to(one) for one in ours):
+            continue
+        digest.update(f"{path.relative_to(directory)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
 def _hash_checkpoint(directory: Path) -> str:
-    """Return a hash of a checkpoint's JSON files and of the sizes of the others: it tells two quantizations apart."""
+    """Return a hash of a checkpoint's files: of small ones all, of large ones their sizes and SAMPLES pieces."""
     digest = hashlib.sha256()
     for path in sorted(directory.iterdir()):
-        if path.is_file():
-            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-            digest.update(path.read_bytes() if path.suffix == ".json" and path.stat().st_size < 1 << 24 else b"")
+        if not path.is_file():
+            continue
+        size = path.stat().st_size
+        digest.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as stream:
+            if size <= SAMPLES * SAMPLE_BYTES:
+                digest.update(stream.read())
+                continue
+            for place in range(SAMPLES):
+                stream.seek(place * (size - SAMPLE_BYTES) // (SAMPLES - 1))
+                digest.update(stream.read(SAMPLE_BYTES))
     return digest.hexdigest()[:16]
-
-
-def _hash_directory(directory: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(directory.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(f"{path.relative_to(directory)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
-
-
-def _list_own_tasks(directory: Path) -> set[str]:
-    """Return the names that the task files of `directory` define."""
-    files = [path for path in directory.rglob("*.y*ml") if path.is_file()]
-    return {name.decode() for path in files for name in TASK_NAME.findall(path.read_bytes())}
 
 
 def _slug(name: str) -> str:

@@ -20,7 +20,7 @@ from synthgen.engines.vllm_args import CPU_EXECUTOR, CPU_KV_CACHE_GIB, QUIET_ENV
 from synthgen.errors import MissingExtraError, RunFailedError, SynthgenError
 from synthgen.models.packages import make_environment
 from synthgen.recovery.environment import PACKAGES, ensure_environment
-from synthgen.recovery.evaluations import Side, describe_inputs, make_side, name_file, read_evaluation
+from synthgen.recovery.evaluations import Side, describe_inputs, hash_tasks, make_side, name_file, read_evaluation
 from synthgen.recovery.mends import explain_memory, explain_task
 from synthgen.recovery.settings import Backend, Preset, RecoveryConfig, Row, compose_recovery_config, read_presets
 from synthgen.recovery.table import Section, list_values, make_section, summarize, write_page
@@ -77,8 +77,8 @@ def compare(config: RecoveryConfig) -> Path:
     presets = read_presets(config)
     output = Path(config.output_dir)
     directory = Path(config.evaluations_dir or output / "evaluations")
-    sides = [make_side(config, key) for key in SIDES]
-    tasks = {side.key: _list_tasks(config, side, presets, directory) for side in sides}
+    sides, tasks_hash = [make_side(config, key) for key in SIDES], hash_tasks(config, (output, directory))
+    tasks = {side.key: _list_tasks(config, side, presets, directory, tasks_hash) for side in sides}
     problems: list[str] = []
     for side in sides:
         missing = [task for task in tasks[side.key] if read_evaluation(task.file) is None]
@@ -98,11 +98,13 @@ def compare(config: RecoveryConfig) -> Path:
     return output / PAGE
 
 
-def _list_tasks(config: RecoveryConfig, side: Side, presets: Sequence[Preset], directory: Path) -> list[Task]:
+def _list_tasks(
+    config: RecoveryConfig, side: Side, presets: Sequence[Preset], directory: Path, tasks_hash: str | None
+) -> list[Task]:
     tasks: list[Task] = []
     for preset in presets:
         for row in preset.rows:
-            made_of = describe_inputs(config, side, preset, row)
+            made_of = describe_inputs(config, side, preset, row, tasks_hash)
             file = name_file(directory, side, made_of).resolve()
             tasks.append(Task(f"{len(tasks)}:{row.task}", preset, row, made_of, file))
     return tasks
@@ -120,7 +122,10 @@ def _evaluate(config: RecoveryConfig, side: Side, missing: Sequence[Task], outpu
         names = {task.key: task.row.task for task in left}
         problems += [f"{side.key}={side.name}, {names[key]}: {why}; see {log}" for key, why in state.failed.items()]
         left = [task for task in left if task.key not in state.done and task.key not in state.failed]
-        if ended is None or not left:
+        if ended is None:  # it came to its end, whatever it has left: a task's code may have ended it
+            problems += [f"{side.key}={side.name}, {task.row.task} was not evaluated; see {log}" for task in left]
+            break
+        if not left:
             break
         if not state.loaded or state.began is None or state.began not in names:
             problems.append(f"{side.key}={side.name} {ended}; see {log}")
@@ -154,8 +159,8 @@ def _run_worker(
     state = read_state(told)
     if ended is None:
         return state, None
-    why = "this machine may be out of memory" if ended[0] == "killed by SIGKILL" else ended[1]
-    return state, f"failed ({ended[0]}): {explain_memory(why)}"
+    why = "this machine may be out of memory" if ended[0] == "killed by SIGKILL" else explain_memory(ended[1])
+    return state, f"failed ({ended[0]}): {why}"
 
 
 def make_job(config: RecoveryConfig, side: Side, tasks: Sequence[Task], told: Path) -> dict[str, Any]:
@@ -168,6 +173,7 @@ def make_job(config: RecoveryConfig, side: Side, tasks: Sequence[Task], told: Pa
     }
     if config.backend is Backend.vllm:
         args |= {
+            "tokenizer_revision": side.revision,
             "max_model_len": config.max_model_len,
             "tensor_parallel_size": config.tensor_parallel_size,
             "gpu_memory_utilization": config.gpu_memory_utilization,
@@ -256,8 +262,8 @@ def _read_sections(presets: Sequence[Preset], tasks: Mapping[str, Sequence[Task]
     sections, place = [], 0
     for preset in presets:
         places = range(place, place := place + len(preset.rows))
-        found = [tuple(read_evaluation(tasks[side][one].file) for side in SIDES) for one in places]
-        sections.append(make_section(preset, [(base, other) for base, other in found]))
+        base, other = ([read_evaluation(tasks[side][one].file) for one in places] for side in SIDES)
+        sections.append(make_section(preset, list(zip(base, other, strict=True))))
     return sections
 
 

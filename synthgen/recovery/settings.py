@@ -93,7 +93,8 @@ def compose_recovery_config(overrides: Sequence[str]) -> RecoveryConfig:
     if config.tasks_dir is not None and not Path(config.tasks_dir).is_dir():
         raise ConfigError(f"tasks_dir={config.tasks_dir} is not a directory; give one with lm-eval's task files")
     if config.base is None:
-        config.base, config.base_revision = _read_base(config.model)
+        config.base, recorded = _read_base(config.model)
+        config.base_revision = config.base_revision or recorded
     if (config.model, config.model_revision) == (config.base, config.base_revision):
         raise ConfigError(
             f"model and base are both {config.model}; give the quantized checkpoint and what it is made of"
@@ -114,7 +115,7 @@ def read_presets(config: RecoveryConfig) -> list[Preset]:
             presets.append(_read_preset(project_path("conf") / "recovery" / "presets" / f"{name}.yaml", name))
         elif name.endswith((".yaml", ".yml")):
             presets.append(_read_preset(Path(name), name))
-        elif near := difflib.get_close_matches(name, known, n=1, cutoff=0.8):
+        elif near := difflib.get_close_matches(name, known, n=1, cutoff=0.9):  # humaneval_64 is a task of lm-eval's
             raise ConfigError(f"tasks has {name}, which is no preset; did you mean {near[0]}?")
         else:
             single.append(Row(task=name))
@@ -143,9 +144,12 @@ def _read_preset(path: Path, name: str) -> Preset:
 
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Preset), OmegaConf.load(path))
-        return cast(Preset, OmegaConf.to_object(merged))
+        preset = cast(Preset, OmegaConf.to_object(merged))
     except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"tasks has {name}, which cannot be read: {one_line(error)}") from error
+    if not preset.rows:
+        raise ConfigError(f"tasks has {name}, which has no rows; give it some: rows: [{{task: gsm8k}}]")
+    return preset
 
 
 def _read_base(model: str) -> tuple[str, str | None]:

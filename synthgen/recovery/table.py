@@ -103,7 +103,8 @@ def write_page(
         base, model: the checkpoints as they were named. limit: documents of each task that were asked, None: all.
         problems: what is missing and why, a line each. settings: how it was run, one line.
     """
-    told = [f"{_number(_percent(one.whole.recovery), '%')} for {one.title}" for one in sections if one.whole.recovery]
+    known = [one for one in sections if one.whole.recovery is not None]
+    told = [f"{_number(_percent(one.whole.recovery), '%')} for {one.title}" for one in known]
     lines = [f"# Recovery of {label(model)}", ""]
     if told:
         lines += [f"{label(model)} has kept {_join(told)}, measured against {label(base)}.", ""]

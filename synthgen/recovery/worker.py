@@ -79,10 +79,11 @@ def reduce_results(results: Mapping[str, Any], task: str, metric: str | None, fi
     figures = results["results"].get(task, {})
     members = _list_members(results, task)
     offered = [key for key in figures if "," in key and "_stderr" not in key and isinstance(figures[key], int | float)]
-    key = f"{metric},{filter_name}" if metric else next(iter(offered), "")
+    fitting = [key for key in offered if filter_name == "none" or key.endswith(f",{filter_name}")]
+    key = f"{metric},{filter_name}" if metric else next(iter(fitting), "")
     if key not in offered:
         there = ", ".join(offered) or "none: it is no task or group with a figure of its own"
-        raise ValueError(f"{task} has no metric {key or '(any)'}; there are: {there}")
+        raise ValueError(f"{task} has no metric {key or f'(any),{filter_name}'}; there are: {there}")
     name, _, used = key.partition(",")
     if any(results["higher_is_better"].get(member, {}).get(name) is False for member in members):
         raise ValueError(f"less of {name} is better, so that a share of it says nothing; name another metric")
@@ -169,7 +170,7 @@ def _let_vllm_be_found() -> None:
 def _try(task: Mapping[str, Any], tell: Callable[..., None], do: Callable[[Mapping[str, Any]], None]) -> bool:
     try:
         do(task)
-    except Exception as error:  # whatever a task's own code may raise: the others go on
+    except (Exception, SystemExit) as error:  # whatever a task's own code may raise: the others go on
         import traceback
 
         traceback.print_exc()

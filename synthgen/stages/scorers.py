@@ -13,9 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from synthgen.config import Config
+from synthgen.config import Config, GeneratorTurns, PromptTurns
 from synthgen.config.registry import Registry
 from synthgen.config.scorers import CLASSIFIER, GUARD, RECORDED, VERIFIER
+from synthgen.errors import ConfigError
+from synthgen.records import count_open_turns
 from synthgen.stages.base import LLMStage
 
 SCORERS = Registry(
@@ -38,10 +40,21 @@ def make_scorers(config: Config) -> list[LLMStage]:
     return stages
 
 
-def check_prompts(stages: Sequence[LLMStage]) -> Callable[[pa.Table], None]:
-    """Return what raises ConfigError for prompts that one of the stages cannot do anything with (`Flow.check`)."""
+def check_prompts(stages: Sequence[LLMStage], config: Config | None = None) -> Callable[[pa.Table], None]:
+    """Return what raises ConfigError for prompts that one of the stages cannot do anything with (`Flow.check`).
+
+    Args:
+        config: where it lets each turn be a prompt, and nobody answers them, prompts with unanswered turns cannot do.
+    """
+    answered = config is None or any(one.turns is GeneratorTurns.all for one in config.generators.values())
+    each = config is not None and config.prompts.turns is PromptTurns.each
 
     def check(prompts: pa.Table) -> None:
+        if each and not answered and any(count_open_turns(turns) for turns in prompts["messages"].to_pylist()):
+            raise ConfigError(
+                "prompts.turns=each: nobody answers the turns before a prompt's last; give "
+                "generators.<name>.turns=all, or leave prompts.turns=null"
+            )
         for stage in stages:
             look = getattr(stage, "check_prompts", None)
             if look is not None:

@@ -23,6 +23,7 @@ from synthgen.errors import ConfigError, MissingExtraError, SynthgenError
 from synthgen.export.manifest import Manifest, check_files, hash_files, read_manifest
 from synthgen.ledger.storage import LocalStorage
 from synthgen.training.checkpoints import find_checkpoint
+from synthgen.training.merge import DEQUANTIZED
 from synthgen.training.progress import make_callback
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _name_base(output_dir: Path, model: str) -> None:
     path = output_dir / "adapter_config.json"
     if path.is_file():
         adapter = json.loads(path.read_text(encoding="utf-8"))
-        if str(adapter.get("base_model_name_or_path", "")).endswith("dequantized"):
+        if str(adapter.get("base_model_name_or_path", "")).endswith(DEQUANTIZED):
             adapter["base_model_name_or_path"] = model
             path.write_text(json.dumps(adapter, indent=2) + "\n", encoding="utf-8")
 
@@ -242,7 +243,7 @@ def _prepare_model(config: TrainConfig) -> str:
     except (OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(f"model={config.model} cannot be loaded: {reason}") from error
-    target = Path(config.output_dir) / "dequantized"
+    target = Path(config.output_dir) / DEQUANTIZED
     if compressed and not (target / "tokenizer.json").is_file():
         dequantize_checkpoint(model, target)
     return str(target) if compressed else model

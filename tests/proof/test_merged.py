@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,19 +13,29 @@ from synthgen.models.dequantize import dequantize_checkpoint
 from synthgen.proof.answers import make_generators
 from synthgen.proof.settings import settle
 from synthgen.training.child import run_merge
+from synthgen.training.merge import DEQUANTIZED
+from synthgen.training.train import _name_base
 
 
-def test_the_merged_checkpoint_says_what_base_and_adapter_say(tiny_model_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("quantized", [False, True])
+def test_the_merged_checkpoint_says_what_base_and_adapter_say(
+    tiny_model_dir: Path, tmp_path: Path, quantized: bool
+) -> None:
+    """Of a quantized base, too, which the adapter's configuration names once it is trained."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    base, adapter, place = tmp_path / "base", tmp_path / "adapter", tmp_path / "adapter/merged"
+    adapter, place = tmp_path / "adapter", tmp_path / "adapter/merged"
+    base = adapter / DEQUANTIZED if quantized else tmp_path / "base"
     dequantize_checkpoint(str(tiny_model_dir), base)
     model = AutoModelForCausalLM.from_pretrained(base, torch_dtype=torch.float32)
     tuned = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
     tuned.save_pretrained(adapter)
     AutoTokenizer.from_pretrained(base).save_pretrained(adapter)
+    _name_base(adapter, "builtin:tiny")
+    named = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert named == ("builtin:tiny" if quantized else str(base))
     (adapter / ".tmp-merged").mkdir()  # of a merge that was killed
     run_merge(adapter, place, "float32", check=lambda: None)
     assert not (adapter / ".tmp-merged").exists()

@@ -19,6 +19,7 @@ from synthgen.config.resources import project_path
 from synthgen.errors import ConfigError
 from synthgen.models.tiny import ensure_tiny_model
 from synthgen.recovery.environment import is_there
+from synthgen.recovery.evaluations import _hash_checkpoint, hash_tasks
 from synthgen.recovery.job import VALUES, main
 from synthgen.recovery.mends import explain_memory, explain_task
 from synthgen.recovery.settings import RecoveryConfig, compose_recovery_config, read_presets
@@ -32,6 +33,8 @@ def simple_evaluate(model, tasks, limit, **_):
         os._exit(7)
     if task == os.environ.get("WAITS"):
         time.sleep(600)
+    if task == os.environ.get("LEAVES"):
+        raise SystemExit(0)
     if task == os.environ.get("FAILS"):
         raise ConnectionError("Couldn't reach the data")
     hits = [float((i * 7 + len(task) + len(model)) % 3 > 0) for i in range(limit or 30)]
@@ -136,7 +139,11 @@ def test_a_list_of_ones_own_is_checked(tmp_path: Path) -> None:
     mine.write_text("title: Mine\nrows: [{task: sums, metric: acc_norm}]\n")
     (preset,) = read_presets(make_config(f"tasks=[{mine}]"))
     assert (preset.title, preset.rows[0].task, preset.rows[0].filter) == ("Mine", "sums", "none")
-    for wrong, message in (("title: Mine\nrows: [{taks: sums}]\n", "taks"), ("rows: [{task: sums}]\n", "title")):
+    for wrong, message in (
+        ("title: Mine\nrows: [{taks: sums}]\n", "taks"),
+        ("rows: [{task: sums}]\n", "title"),
+        ("title: Mine\n", "which has no rows"),
+    ):
         mine.write_text(wrong)
         with pytest.raises(ConfigError, match=message):
             read_presets(make_config(f"tasks=[{mine}]"))
@@ -146,6 +153,43 @@ def test_the_base_is_what_quantizing_wrote(tmp_path: Path) -> None:
     (tmp_path / "synthgen_quantize.json").write_text('{"model": "builtin:smollm2", "model_revision": null}')
     config = compose_recovery_config([f"model={tmp_path}", "output_dir=x"])
     assert (config.base, config.base_revision) == ("builtin:smollm2", None)
+    config = compose_recovery_config([f"model={tmp_path}", "output_dir=x", "base_revision=abc"])
+    assert (config.base, config.base_revision) == ("builtin:smollm2", "abc")
+
+
+def test_tasks_of_lm_eval_that_are_called_like_a_preset_are_tasks() -> None:
+    (preset,) = read_presets(make_config("tasks=[humaneval_64]"))
+    assert [row.task for row in preset.rows] == ["humaneval_64"]
+
+
+def test_a_checkpoint_of_the_same_sizes_is_another_one(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    large, template = tmp_path / "model.safetensors", tmp_path / "chat_template.jinja"
+    template.write_text("a")
+    with large.open("wb") as stream:
+        stream.truncate(100 << 20)
+    seen = {_hash_checkpoint(tmp_path)}
+    template.write_text("b")
+    seen.add(_hash_checkpoint(tmp_path))
+    with large.open("r+b") as stream:
+        stream.seek(-10, 2)
+        stream.write(b"x")
+    seen.add(_hash_checkpoint(tmp_path))
+    assert len(seen) == 3
+    assert _hash_checkpoint(tmp_path) in seen
+
+
+def test_any_file_of_the_tasks_counts_but_none_of_ours(tmp_path: Path) -> None:
+    config, output = make_config(f"tasks_dir={tmp_path}"), tmp_path / "out"
+    (tmp_path / "group.yaml").write_text("{task: größe}")
+    seen = hash_tasks(config, [output])
+    (output / "logs").mkdir(parents=True)
+    (output / "logs" / "base.log").write_text("said")
+    assert hash_tasks(config, [output]) == seen
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "code_eval.py").write_text("x = 1")
+    assert hash_tasks(config, [output]) != seen
+    assert hash_tasks(make_config(), [output]) is None
 
 
 @pytest.mark.parametrize(
@@ -162,6 +206,14 @@ def test_the_base_is_what_quantizing_wrote(tmp_path: Path) -> None:
 def test_failures_come_with_what_helps(kinds: list[str], error: str, mend: str) -> None:
     assert re.search(mend, explain_task(kinds, error))
     assert explain_memory("something else") == "something else"
+
+
+def test_a_task_that_ends_the_process_is_missing_and_said_so(
+    tmp_path: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LEAVES", "two")
+    assert main(list_overrides(tmp_path / "out", "backend=hf")) == 1
+    assert "2 of what was asked is missing, the first: base=" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("stand_in")

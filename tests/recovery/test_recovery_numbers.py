@@ -64,6 +64,16 @@ def test_a_task_has_its_first_metric_where_none_is_named() -> None:
     assert (filtered["metric"], filtered["filter"], len(filtered["samples"])) == ("exact_match", "first-number", 3)
 
 
+def test_a_filter_that_is_named_counts_without_a_metric_too() -> None:
+    one = RECORDED["plus"]
+    figures = {"exact_match,strict": 0.25, **one["results"]["plus"]}
+    both = {**one, "results": {"plus": figures}}
+    assert reduce_results(both, "plus", None, "first-number")["filter"] == "first-number"
+    assert reduce_results(both, "plus", None, "strict")["figure"] == 0.25
+    with pytest.raises(ValueError, match=r"plus has no metric \(any\),loose; there are: exact_match,strict"):
+        reduce_results(both, "plus", None, "loose")
+
+
 def test_metrics_that_are_not_there_or_fall_are_refused() -> None:
     with pytest.raises(ValueError, match="plus has no metric acc,none; there are: exact_match,first-number"):
         reduce_results(RECORDED["plus"], "plus", "acc", "none")
@@ -162,6 +172,13 @@ def test_the_table_has_the_cards_figures(title: str) -> None:
         shown = (100 * values["base"], 100 * values["quantized"], values["recovery"])
         assert shown == pytest.approx(wanted, abs=0.02)
     assert section.whole.name == "Average Score"
+
+
+def test_a_checkpoint_that_has_kept_nothing_is_said_to() -> None:
+    preset = Preset(title="Sums", rows=[Row(task="t")])
+    section = make_section(preset, [(make_evaluation(0.5), make_evaluation(0.0))])
+    page = write_page([section], base="b", model="m", limit=None, problems=[], settings="")
+    assert "has kept 0.00% for Sums" in page
 
 
 def test_a_missing_row_leaves_the_average_open() -> None:

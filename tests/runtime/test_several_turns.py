@@ -218,3 +218,32 @@ def test_without_it_nothing_changes(tmp_path: Path) -> None:
 def test_what_cannot_work_is_said(tmp_path: Path, more: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         compose_config(write_overrides(tmp_path, tmp_path / "run", *more))
+
+
+def test_turns_that_nobody_answers_are_no_prompts(tmp_path: Path) -> None:
+    more = ("generators.main.turns=last", "prompts.turns=each")
+    with pytest.raises(ConfigError, match=r"prompts.turns=each: nobody answers the turns before a prompt's last"):
+        run_inline(write_overrides(tmp_path, tmp_path / "run", *more))
+    answered = [
+        {"role": role, "content": str(index)} for index, role in enumerate(["user", "assistant", "user", "assistant"])
+    ]
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": answered}))
+    overrides = [
+        "experiment=echo", f"prompts.path={tmp_path / 'prompts.jsonl'}", f"run.dir={tmp_path / 'answered'}",
+        "prompts.turns=each",
+    ]  # fmt: skip
+    assert run_inline(overrides)["prompts"]["kept"] == 2
+
+
+def test_prompts_that_came_after_the_data_set_are_not_read_with_it(tmp_path: Path) -> None:
+    overrides = write_overrides(tmp_path, tmp_path / "run")
+    run_inline(overrides)
+    with (tmp_path / "prompts.jsonl").open("a") as stream:
+        stream.write('{"prompt": ["Name a fish.", "Another?"]}\n')
+    with inline_runs() as life:
+        config = compose_config(overrides)
+        assert killed_at(life, 6, lambda: run_whole(config, quiet=True), open_storage(str(tmp_path / "run")))
+    assert len(list((tmp_path / "run/prompts").glob("*.parquet"))) == 3
+    assert len(list((tmp_path / "run").glob("stages/history-*/*.parquet"))) == 2
+    opened = synthgen.open_run(tmp_path / "run")
+    assert opened.pair().pairs.to_pylist() == opened.table("default").to_pylist()
