@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 DEQUANTIZED = "dequantized"
 """In the directory of a training: the weights of a quantized model that it trains on."""
@@ -23,13 +24,13 @@ def merge_adapter(adapter: Path, place: Path, dtype: str) -> None:
     from peft import PeftConfig, PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    named = PeftConfig.from_pretrained(adapter)
+    named = PeftConfig.from_pretrained(str(adapter))
     base, revision = named.base_model_name_or_path, named.revision
     if (adapter / DEQUANTIZED).is_dir():  # what it was trained on; its configuration names the quantized checkpoint
         base, revision = str(adapter / DEQUANTIZED), None
-    model = AutoModelForCausalLM.from_pretrained(base, revision=revision, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(base, revision=revision, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(adapter)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer))
     merged = PeftModel.from_pretrained(model, adapter).merge_and_unload().to(getattr(torch, dtype))
     made = place.with_name(f".tmp-{place.name}")
