@@ -485,7 +485,7 @@ class ClusterConfig:
     start_timeout_s: float = 3600.0  # for loading a model, s
     max_load_attempts: int = 3  # tries to load a model before the run ends
     max_engine_restarts: int = 24  # engine deaths of a pool between two commits before the run ends
-    max_task_attempts: int = 2  # engine deaths under one task before it is split
+    max_task_attempts: int = 2  # engine deaths under one task before it runs alone; the next one splits it
     runtime_env: dict[str, Any] = field(default_factory=dict)  # Ray runtime_env of the replicas
 
 
