@@ -15,7 +15,14 @@ import pyarrow.compute as pc
 
 from synthgen.errors import ConfigError
 from synthgen.export.infer import close_type, convert_value, infer_type, join_types
-from synthgen.records import KTO_SCHEMA, PAIRS_SCHEMA, REASONING_FIELDS, SCORED_GENERATIONS_SCHEMA
+from synthgen.records import (
+    KTO_SCHEMA,
+    PAIRS_SCHEMA,
+    PRINCIPLE_FIELD,
+    REASONING_FIELDS,
+    SCORED_GENERATIONS_SCHEMA,
+    TOOL_CALLS_FIELD,
+)
 
 OF_FORMATS = (
     "chosen-model", "chosen-rating", "chosen_reasoning", "completions", "context", "conversations",
@@ -26,7 +33,8 @@ OF_FORMATS = (
 """Columns of some config that no schema of records.py names."""
 _TAKEN = frozenset(
     {*PAIRS_SCHEMA.names, *KTO_SCHEMA.names, *SCORED_GENERATIONS_SCHEMA.names, *OF_FORMATS}
-    | {field.name for field in REASONING_FIELDS}
+    | {field.name for field in (*REASONING_FIELDS, PRINCIPLE_FIELD, TOOL_CALLS_FIELD)}
+    | {"tools"}
 )
 
 

@@ -11,6 +11,8 @@ import pytest
 from tool_prompts import CALLING, CLOCK, WEATHER, read_template, write_tool_prompts
 
 from synthgen.config.compose import compose_config
+from synthgen.errors import ConfigError
+from synthgen.export.kept import check_names
 from synthgen.ledger.storage import open_storage
 from synthgen.records import list_conversations, list_tools, make_prompt_id
 from synthgen.runtime.run import run as run_whole
@@ -104,6 +106,14 @@ def test_a_verifier_of_one_s_own_sees_the_calls(run: tuple[Path, dict[str, Any]]
         (value,) = [score["value"] for score in row["scores"] if score["scorer"] == "calls"]
         assert value == (1.0 if row["tool_calls"] else 0.0)
     assert {bool(row["tool_calls"]) for row in rows} == {True, False}
+
+
+def test_no_column_of_the_data_set_can_be_kept_a_second_time(run: tuple[Path, dict[str, Any]]) -> None:
+    names = {name for path in (run[0] / "dataset").glob("*/*.parquet") for name in pq.read_schema(path).names}
+    assert {"tools", "tool_calls"} <= names
+    for name in names:
+        with pytest.raises(ConfigError, match="columns that the data set has itself"):
+            check_names([name])
 
 
 def test_the_card_says_how_the_data_set_is_read(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
