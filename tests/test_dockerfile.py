@@ -27,16 +27,21 @@ class Stage:
 
 
 def read_stages() -> dict[str, Stage]:
-    """Return the stages of the Dockerfile by name."""
+    """Return the stages of the Dockerfile by name; their bases by the defaults of the arguments before them."""
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     lines = re.sub(r"\\\n", " ", re.sub(r"(?m)^\s*#.*\n", "", text)).splitlines()
     stages: dict[str, Stage] = {}
     current: Stage | None = None
+    defaults: dict[str, str] = {}
     for line in filter(None, map(str.strip, lines)):
         keyword, _, arguments = line.partition(" ")
         if keyword == "FROM":
             base, _, name = arguments.partition(" AS ")
+            base = re.sub(r"\$\{(\w+)\}", lambda match: defaults[match[1]], base)
             current = stages[name] = Stage(name, base)
+        elif keyword == "ARG" and current is None:
+            argument, _, default = arguments.partition("=")
+            defaults[argument] = default
         else:
             assert current is not None, f"{keyword} before FROM"
             current.instructions.append((keyword, arguments.strip()))
