@@ -56,7 +56,7 @@ else
     here=("${there[@]}")
   else
     # shellcheck disable=SC2016 # expanded in the container
-    term_for_usr1='"$@" <&0 & trap "kill -TERM $!" USR1; status=0; wait $! || status=$?
+    term_for_usr1='(trap "" USR1; exec "$@") <&0 & trap "kill -TERM $!" USR1; status=0; wait $! || status=$?
       while kill -0 $! 2>/dev/null; do status=0; wait $! || status=$?; done; exit "$status"'
     # Ray's sockets lie in /tmp, and Ray and the run are two containers.
     container=("--container-image=$image" "--container-mounts=$mounts,/tmp:/tmp" "--container-workdir=$PWD")
