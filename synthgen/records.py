@@ -135,7 +135,9 @@ class Request:
         tags: what the stage that made the request wants to know of it later (a judge's: which `aspect`). An engine of
             models reads none of them; a check before the run does (`label`).
         tools: that the model may call.
+        windowed: a text that is longer than the model's context is read in windows that overlap; of `plain` ones only.
         prompt_token_ids: filled in by `Engine.encode`; None means that the engine takes `messages`.
+        windows: the ids of each window, where it takes several (`prompt_token_ids` are then the first one's).
     """
 
     request_id: str
@@ -150,7 +152,9 @@ class Request:
     render: Literal["turn", "whole", "plain"] = "turn"
     tags: Mapping[str, str] = field(default_factory=dict)
     tools: Sequence[Tool] = ()
+    windowed: bool = False
     prompt_token_ids: tuple[int, ...] | list[int] | None = None
+    windows: Sequence[Sequence[int]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,33 @@ def make_classifier(directory: Path) -> Path:
     torch.manual_seed(3)
     config = LlamaConfig(**SHAPE, **ids, initializer_range=0.2, id2label=LABELS)
     LlamaForSequenceClassification(config).float().eval().save_pretrained(directory)
+    return directory
+
+
+def make_prompt_guard(directory: Path, labels: Mapping[int, str] = LABELS) -> Path:
+    """Write a DebertaV2ForSequenceClassification with a context of 64 tokens, as Prompt Guard is, and return its
+    directory. Its tokenizer puts a token before a text and one behind it."""
+    import torch
+    from tokenizers import Tokenizer
+    from tokenizers.processors import TemplateProcessing
+    from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
+
+    ids = _copy_tokenizer(directory)
+    path = str(directory / "tokenizer.json")
+    tokenizer = Tokenizer.from_file(path)
+    around = [(name, tokenizer.token_to_id(name)) for name in ("<|begin_of_text|>", "<|eot_id|>")]
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{around[0][0]} $A {around[1][0]}", pair=None, special_tokens=around
+    )
+    tokenizer.save(path)
+    config = DebertaV2Config(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=64,
+        relative_attention=True, position_buckets=16, norm_rel_ebd="layer_norm", share_att_key=True,
+        pos_att_type=["p2c", "c2p"], position_biased_input=False, type_vocab_size=0, pooler_hidden_size=32,
+        initializer_range=0.3, vocab_size=ids["vocab_size"], pad_token_id=ids["pad_token_id"], id2label=dict(labels),
+    )  # fmt: skip
+    torch.manual_seed(7)
+    DebertaV2ForSequenceClassification(config).float().eval().save_pretrained(directory)
     return directory
 
 

@@ -21,6 +21,7 @@ ENGINES = Registry(
         "echo": "synthgen.engines.types:ECHO",
         "code": "synthgen.engines.types:CODE",
         "pooling": "synthgen.engines.types:POOLING",
+        "transformers": "synthgen.engines.types:TRANSFORMERS",
     },
 )
 
@@ -34,18 +35,21 @@ class EngineType:
             the machine where it serves.
         loads_checkpoint: it loads the model's checkpoint on this cluster, as vLLM does: the planner finds it GPUs, its
             files are fetched, and vLLM's rules are checked. False: it needs no GPU.
+        without_vllm: it loads a checkpoint by other means: vLLM's rules and sizes are not asked for.
         is_service: the model is behind an address (`endpoint.*`): it takes nothing of this cluster, is asked before the
             run starts, is sent one request for each completion, and costs what its prices say.
         makes_text_up: there is no model: no licence, no time, and a card that says so.
         runs_code: it runs code on CPUs, one replica per node with a process per CPU: see synthgen.engines.code.
         classifies: it gives a text numbers and writes none: for scorers, never for a generator or a judge. Its
-            completion's text is JSON of two lists, `labels` and `logits`.
+            completion's text is JSON of two lists, `labels` and `logits`; and of a third, `windows`, a list of logits
+            for each window of a text that was read in several (`Request.windowed`).
         packages: distributions of which one must be installed; `doctor` looks for them.
         fingerprint: of a ModelConfig, what else of it changes its output, beside what is the same for all engines.
     """
 
     engine: str | Callable[[Any], Any]
     loads_checkpoint: bool = False
+    without_vllm: bool = False
     is_service: bool = False
     makes_text_up: bool = False
     runs_code: bool = False

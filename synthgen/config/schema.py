@@ -126,8 +126,8 @@ class ModelConfig:
     id: str = ""  # Hub id, local directory, `.gguf` file, object-store URL, or `builtin:tiny`, `builtin:smollm2`
     gguf_file: str | None = None  # which GGUF file of the Hub repository or directory; null: none, or as `id` says
     revision: str | None = None  # Hub commit, tag or branch
-    # What serves it: vllm | pooling (a classifier, by vLLM) | openai (any such endpoint) | echo (no model), or
-    # path/to/file.py:NAME.
+    # What serves it: vllm | pooling (a classifier, by vLLM) | transformers (a classifier that vLLM does not have) |
+    # openai (any such endpoint) | echo (no model), or path/to/file.py:NAME.
     engine: str = "vllm"
     license: str = "unknown"  # SPDX id or the Hub's licence name
     provenance: str | None = None  # where the weights come from, for the card; null: `id` says it
@@ -290,6 +290,14 @@ class ScorerInput(str, Enum):
     conversation = "conversation"  # classifier: prompt and completion, by the model's chat template
 
 
+class LongTexts(str, Enum):
+    """What a classifier makes of a text that is longer than its context."""
+
+    refuse = "refuse"  # a row that failed: prompt_too_long
+    lowest = "lowest"  # it is read in windows that overlap, and the lowest of their values is the text's
+    highest = "highest"  # the same, with the highest of them
+
+
 @dataclass
 class ScorerConfig:
     """A scorer beside the judge (`conf/scorer/`): it gives each completion a number, or none with a reason."""
@@ -300,6 +308,9 @@ class ScorerConfig:
     model: ModelConfig = field(default_factory=ModelConfig)  # classifier, guard: what scores
     reads: ScorerInput = ScorerInput.completion  # classifier, guard: prompt | completion | conversation
     label: str | None = None  # classifier: whose probability is the value; null: the logit of a model that has one only
+    # classifier, reads=prompt|completion: a text longer than the model's context: refuse (a failure) | lowest, highest
+    # (read in windows, of whose values that one is taken).
+    long_texts: LongTexts = LongTexts.refuse
     kind: str = ""  # math | constraints | json_schema | regex | exact | path/to/file.py:function (docs/scoring.md)
     reference: str | None = None  # column with the right answer; null: the prompt's reference
     generator: str | None = None  # recorded: the generator with a path whose choices or scores are taken

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from synthgen.config import Config, ModelConfig, ScorerConfig, ScorerInput
+from synthgen.config import Config, LongTexts, ModelConfig, ScorerConfig, ScorerInput
 
 VERIFIER = "verifier"
 """`scorers.<name>.type` of a scorer that runs code."""
@@ -22,7 +22,7 @@ CODE_MODEL = ModelConfig(name="code", id="code", engine="code", license="apache-
 def find_scorer_model(scorer: ScorerConfig) -> ModelConfig | None:
     """Return what serves a scorer; None: one of the user's own, whose stage says.
 
-    A classifier's checkpoint is served by vLLM's pooling runner, whichever of its engines the entry names.
+    A classifier's checkpoint is served by vLLM's pooling runner where the entry names vLLM's other engine.
     """
     if scorer.type in (VERIFIER, RECORDED):
         return CODE_MODEL
@@ -70,11 +70,16 @@ def list_scorers(config: Config) -> list[str]:
 
 
 def list_misplaced_models(key: str, scorer: ScorerConfig) -> Iterator[str]:
-    """Yield what is wrong where a scorer without a model is given one; `key`: of the scorer."""
+    """Yield what is wrong where a scorer is given what only those with a model have; `key`: of the scorer."""
     if scorer.type in (VERIFIER, RECORDED) and scorer.model.name:
         yield (
             f"{key}.model={scorer.model.name} has no effect on {key}.type={scorer.type}, which has no model; "
             f"take scorer@{key}=guard, classifier or reward"
+        )
+    if scorer.long_texts is not LongTexts.refuse and scorer.type in (VERIFIER, RECORDED, GUARD):
+        yield (
+            f"{key}.long_texts={scorer.long_texts.value} is for classifiers, and {key}.type={scorer.type} is none; "
+            "leave it out"
         )
 
 
@@ -87,6 +92,11 @@ def list_scoring_problems(key: str, scorer: ScorerConfig, place: str, model: Mod
         yield f"{key}.reads=conversation: a guard sees the prompt beside a completion anyway; take reads=completion"
     if guard and scorer.label is not None:
         yield f"{key}.label={scorer.label} is for classifiers; a guard's value is the probability of safe: leave it out"
+    if scorer.long_texts is not LongTexts.refuse and scorer.reads is ScorerInput.conversation:
+        yield (
+            f"{key}.long_texts={scorer.long_texts.value} cuts texts, and a whole conversation by a chat template has "
+            f"no windows; leave it out, or take {key}.reads=prompt or completion"
+        )
     if not guard and model.served_by.is_service:
         yield (
             f"{place}={model.name} is an endpoint, and an endpoint gives no logits of a classifier; take a checkpoint "

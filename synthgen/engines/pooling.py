@@ -1,15 +1,15 @@
 """The pooling engine: a sequence-classification checkpoint with vLLM's pooling runner. A text in, its logits out.
 
-The completion's text is JSON: `labels` and `logits`, a number per output of the model, as its `config.json` orders
-them, before any softmax or sigmoid. Nothing is generated, so a request costs its prompt and no more.
+Nothing is generated, so a request costs its prompt and no more. What the text of a completion says: `logits.py`.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 from synthgen.engines.base import EngineInfo
+from synthgen.engines.logits import list_windows, read_labels, write_logits
 from synthgen.engines.prompt_encoder import PromptEncoder
 from synthgen.engines.vllm import VllmEngine
 from synthgen.errors import ConfigError
@@ -42,12 +42,13 @@ class PoolingEngine(VllmEngine):
 
     async def generate(self, request: Request) -> list[Completion]:
         """Return one completion, whose text is the request's logits as JSON. See `Engine.generate`."""
-        found, cached = await self._serve(request, _make_params)
+        served = await asyncio.gather(*[self._serve(part, _make_params) for part in list_windows(request)])
         self._done += 1
-        output = cast("PoolingRequestOutput", found)
-        logits: list[float] = output.outputs.data.float().flatten().tolist()
-        text = json.dumps({"labels": _fit_labels(self._labels, len(logits)), "logits": logits})
-        return [Completion(text, "stop", len(output.prompt_token_ids), cached, 0)]
+        outputs = [cast("PoolingRequestOutput", found) for found, _ in served]
+        windows = [output.outputs.data.float().flatten().tolist() for output in outputs]
+        tokens = sum(len(output.prompt_token_ids) for output in outputs)
+        cached = sum(tokens for _, tokens in served)
+        return [Completion(write_logits(self._labels, windows), "stop", tokens, cached, 0)]
 
     def heartbeat(self) -> float:
         """Return how many requests have ended: each is one step of the engine, and makes no tokens to count."""
@@ -58,8 +59,7 @@ class PoolingEngine(VllmEngine):
 
     def _make_encoder(self, config: VllmConfig, tokenizer: Any) -> PromptEncoder:
         model = self._model
-        names: dict[int, str] = getattr(config.model_config.hf_config, "id2label", None) or {}
-        self._labels = tuple(str(names[index]) for index in sorted(names))
+        self._labels = read_labels(getattr(config.model_config.hf_config, "id2label", None))
         return PromptEncoder(tokenizer, model.chat_template, model.name, model.template_kwargs, writes=False)
 
 
@@ -67,8 +67,3 @@ def _make_params() -> PoolingParams:
     from vllm import PoolingParams
 
     return PoolingParams(task="classify", use_activation=False)
-
-
-def _fit_labels(labels: tuple[str, ...], outputs: int) -> list[str]:
-    """Return a name per output; the file's names where they are as many."""
-    return list(labels) if len(labels) == outputs else [f"LABEL_{index}" for index in range(outputs)]

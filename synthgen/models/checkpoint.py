@@ -63,7 +63,7 @@ def resolve_architecture(model: ModelConfig) -> Architecture:
     table, by = _read_tensors(config)
     if table is None:
         table, by = _read_headers(model, found, config)
-    answer = _inquire(config, table)
+    answer = _inquire(config, table, by_vllm=not model.served_by.without_vllm)
     _check_quantization(model, config, answer)
     if answer.filled is not None:
         config = _fill(config, answer.filled)
@@ -143,13 +143,13 @@ def _fetch_files(repo: str, revision: str | None, commit: str, layers: int, quan
     return fetch_table(repo, revision, commit, layers, quantized=quantized)
 
 
-def _inquire(config: Mapping[str, Any], table: Table | None) -> Answer:
+def _inquire(config: Mapping[str, Any], table: Table | None, *, by_vllm: bool) -> Answer:
     """Ask what is not known here; nothing for a plain family whose numbers are all there."""
     text = read_text(config)
     family = str(text.get("model_type") or config.get("model_type") or "llama")
     known = family in KNOWN_FAMILIES
     quantization = next(iter(find_quantization(config, text)), None)
-    check = not known or (quantization is not None and not knows_method(quantization))
+    check = by_vllm and (not known or (quantization is not None and not knows_method(quantization)))
     count = table is None and (not known or bool(list_missing(config)))
     if not check and not count and not list_missing(config):
         return Answer()
@@ -169,7 +169,7 @@ def _fill(config: Mapping[str, Any], filled: Mapping[str, Any]) -> dict[str, Any
 
 def _check_quantization(model: ModelConfig, config: Mapping[str, Any], answer: Answer | None) -> None:
     """Raise ConfigError for what vLLM refuses: by its own word, or a method that is known not to be built in."""
-    if not model.served_by.loads_checkpoint or model.unservable:
+    if not model.served_by.loads_checkpoint or model.served_by.without_vllm or model.unservable:
         return
     if answer is not None and answer.refusal:
         raise ConfigError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,9 @@ def summarize_model(model: ModelConfig) -> ModelSummary:
     common: dict[str, Any] = {"license": model.license, "gated": model.gated, "note": note}
     if not model.served_by.loads_checkpoint or not model.id:
         return ModelSummary(model.name, model.id, model.engine, **common)
+    cached = not model.served_by.without_vllm
+    if not cached and model.dtype == "auto":  # as it is planned: see `plan_classifier`
+        model = replace(model, dtype="float32")
     arch = resolve_architecture(model)
     return ModelSummary(
         name=model.name,
@@ -91,7 +94,7 @@ def summarize_model(model: ModelConfig) -> ModelSummary:
         active_parameters=count_active_parameters(arch),
         format=arch.quantization.label if arch.quantization.method else SHORT_DTYPES.get(arch.dtype, arch.dtype),
         weights_gib=weights_bytes(arch) / GIB,
-        kv_kib_per_token=kv_bytes_per_token(arch, model.kv_cache_dtype) / 1024,
+        kv_kib_per_token=kv_bytes_per_token(arch, model.kv_cache_dtype) / 1024 if cached else 0.0,
         context_length=arch.context_length,
         smallest="" if model.unservable else find_smallest_setup(arch, model),
         **common,

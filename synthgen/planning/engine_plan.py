@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from synthgen.config import ModelConfig
 from synthgen.errors import ConfigError
@@ -33,6 +35,7 @@ class EnginePlan:
         kv_cache_memory_gib: what vLLM is told to take, GiB per process; None: it measures.
         speed: of one replica; None where no data sheet tells.
         dtype: of weights and activations; None: as the configuration says.
+        engine_args: more of them, beneath those that the configuration has.
         reasons: why it is so, one sentence each.
     """
 
@@ -55,6 +58,7 @@ class EnginePlan:
     fit: Fit | None = None
     speed: Speed | None = None
     dtype: str | None = None
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
 
     @property
@@ -84,5 +88,5 @@ class EnginePlan:
             kv_cache_memory_gib=self.kv_cache_memory_gib,
             dtype=self.dtype or model.dtype,
             enable_prefix_caching=model.enable_prefix_caching if caching is None else caching,
-            engine_args={**dealt, **model.engine_args},
+            engine_args={**dealt, **self.engine_args, **model.engine_args},
         )

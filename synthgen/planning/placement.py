@@ -9,6 +9,7 @@ from synthgen.errors import ConfigError
 from synthgen.models.architecture import UnknownShapeError
 from synthgen.models.checkpoint import resolve_architecture
 from synthgen.models.gguf import describe_serving
+from synthgen.planning.classifier_placement import plan_classifier
 from synthgen.planning.cpu_placement import plan_on_cpu
 from synthgen.planning.engine_plan import DoesNotFitError, EnginePlan
 from synthgen.planning.fit import Lengths
@@ -54,6 +55,8 @@ def plan_engine(
         return EnginePlan(replicas=model.replicas or cluster.nodes, max_num_seqs=count_cpus(cluster))
     if not model.served_by.loads_checkpoint:
         return _plan_echo(model, cluster, key, lengths)
+    if model.served_by.without_vllm:
+        return plan_classifier(model, cluster, key)
     check_values(model, key)
     try:
         arch = resolve_architecture(model)

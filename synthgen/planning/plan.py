@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from synthgen.config import ClusterConfig, Config, ModelConfig
 from synthgen.models.architecture import UnknownShapeError
@@ -119,7 +119,7 @@ def _put_together(
     models = {item.name: item.model for item in work}
     return RunPlan(
         cluster=plan,
-        models={pool.name: _describe_model(models[pool.stages[0]]) for pool in plan.pools},
+        models={pool.name: _describe_model(models[pool.stages[0]], pool.engine.dtype) for pool in plan.pools},
         work=work,
         estimate=estimate,
         hours=hours,
@@ -133,15 +133,16 @@ def _put_together(
     )
 
 
-def _describe_model(model: ModelConfig) -> ModelPlan:
-    if not model.served_by.loads_checkpoint:
-        return ModelPlan(runs_code=model.served_by.runs_code, is_service=model.served_by.is_service)
+def _describe_model(model: ModelConfig, dtype: str | None) -> ModelPlan:
+    served, model = model.served_by, replace(model, dtype=dtype or model.dtype)
+    if not served.loads_checkpoint:
+        return ModelPlan(runs_code=served.runs_code, is_service=served.is_service)
     try:
         arch = resolve_architecture(model)
     except UnknownShapeError:
         return ModelPlan()
     return ModelPlan(
         format=arch.quantization.label if arch.quantization.method else arch.dtype,
-        kv_kib_per_token=kv_bytes_per_token(arch, model.kv_cache_dtype) / 1024,
+        kv_kib_per_token=0.0 if served.without_vllm else kv_bytes_per_token(arch, model.kv_cache_dtype) / 1024,
         context_length=arch.context_length,
     )

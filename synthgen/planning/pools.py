@@ -134,7 +134,7 @@ def _arrange(
     """Choose the mode, and the replicas of each pool if they run together."""
     if len(pools) == 1:
         return ClusterPlan(cluster, tuple(pools), "shared", "one engine serves all stages")
-    heavy = [pool for pool in pools if pool.num_gpus or pool.num_cpus]
+    heavy = [pool for pool in pools if pool.num_gpus or (pool.num_cpus and not cluster.gpus_per_node)]
     if len(heavy) <= 1:
         return ClusterPlan(cluster, tuple(pools), "together", "at most one of the engines needs the machine for itself")
     if not cluster.gpus_per_node:

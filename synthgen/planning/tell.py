@@ -75,9 +75,9 @@ def _format_pool(pool: PoolPlan, model: ModelPlan, memory_gib: float) -> list[st
     engine, fit = pool.engine, pool.engine.fit
     lines = [f"{pool.name}  ({pool.model_id})  for {', '.join(pool.stages)}"]
     if model.format:
+        cache = f"{model.kv_kib_per_token:,.3g} KiB of KV cache per token, " if model.kv_kib_per_token else ""
         lines.append(
-            f"  {model.format}, {_gib(engine.weights_gib)} of weights, "
-            f"{model.kv_kib_per_token:,.3g} KiB of KV cache per token, context {model.context_length:,}"
+            f"  {model.format}, {_gib(engine.weights_gib)} of weights, {cache}context {model.context_length:,}"
         )
     if model.runs_code:
         places = f"on {_count(engine.replicas, 'node')}"
@@ -89,7 +89,7 @@ def _format_pool(pool: PoolPlan, model: ModelPlan, memory_gib: float) -> list[st
     )
     where = f" on {_count(engine.gpus, 'GPU')}" if engine.num_gpus else ""
     lines.append(f"  {shape}{where}, {_count(engine.max_num_seqs, 'sequence')} at once each")
-    if engine.max_model_len:
+    if engine.max_model_len and (engine.kv_cache_tokens or engine.max_num_batched_tokens):
         lines.append(
             f"  max_model_len {engine.max_model_len:,}, max_num_batched_tokens {engine.max_num_batched_tokens or 0:,}, "
             f"KV cache {engine.kv_cache_gib:,.1f} GiB = {engine.kv_cache_tokens:,} tokens per replica"

@@ -2,6 +2,8 @@
 
     value = exp(logit of the label) / Σ exp(logits)      value = the logit itself, where `label` is not set
 
+Of a text that was read in several windows (`scorers.<name>.long_texts`) it is the lowest or the highest of theirs.
+
 A reward is a number without a scale of its own (Bradley and Terry 1952; arXiv 2203.02155): only differences within a
 prompt mean something.
 """
@@ -13,7 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from synthgen.config import ScorerInput
+from synthgen.config import LongTexts, ScorerInput
 from synthgen.records import Completion, Message, Messages, OutputFormat, Request, Sampling
 from synthgen.stages.model_scorer import ModelScorer, Verdict
 
@@ -26,7 +28,9 @@ class ClassifyStage(ModelScorer):
 
     def fingerprint_fields(self) -> Mapping[str, Any]:
         """Return what changes the values."""
-        return {**super().fingerprint_fields(), "label": self.config.label}
+        long_texts = self.config.long_texts
+        more = {} if long_texts is LongTexts.refuse else {"long_texts": long_texts.value}
+        return {**super().fingerprint_fields(), "label": self.config.label, **more}
 
     def ask(self, request_id: str, conversation: Messages) -> Request:
         """Return the request: a conversation by the chat template, or a text as it stands.
@@ -49,6 +53,7 @@ class ClassifyStage(ModelScorer):
             priority=self.priority,
             tags={} if self.config.label is None else {"label": self.config.label},
             render="whole" if whole else "plain",
+            windowed=self.config.long_texts is not LongTexts.refuse,
         )
 
     def read(self, completion: Completion) -> Verdict:
@@ -57,7 +62,19 @@ class ClassifyStage(ModelScorer):
             answer: dict[str, Any] = json.loads(completion.text)
         except ValueError:  # a placeholder's, of the check before the run
             return None, "no_verdict", completion.text
-        return read_logits(answer["labels"], answer["logits"], self.config.label, f"scorers.{self.scorer}.label")
+        windows = answer.get("windows") or [answer["logits"]]
+        key = f"scorers.{self.scorer}.label"
+        read = [read_logits(answer["labels"], logits, self.config.label, key) for logits in windows]
+        return choose_verdict(read, highest=self.config.long_texts is LongTexts.highest)
+
+
+def choose_verdict(verdicts: Sequence[Verdict], *, highest: bool) -> Verdict:
+    """Return the verdict with the lowest or the highest value; one that has none where there is such a one."""
+    values = [math.nan if value is None else value for value, _, _ in verdicts]
+    for value, verdict in zip(values, verdicts, strict=True):
+        if not math.isfinite(value):
+            return verdict
+    return verdicts[values.index(max(values) if highest else min(values))]
 
 
 def read_logits(labels: Sequence[str], logits: Sequence[float], label: str | None, key: str) -> Verdict:

@@ -83,7 +83,8 @@ def test_models_of_checkpoints_are_whole(name: str) -> None:
     model = compose_model(name)
     arch = resolve_architecture(model)
     assert arch.exact or model.unservable
-    assert model.engine == ("pooling" if "reward" in name or "prompt-guard" in name else "vllm")
+    engines = {"reward": "pooling", "prompt-guard": "transformers"}
+    assert model.engine == next((engine for kind, engine in engines.items() if kind in name), "vllm")
     assert model.license in LICENCES
     fetched = (model.id, model.tokenizer or "")
     asks = ("meta-llama/", "google/") if model.license != "apache-2.0" else ("meta-llama/",)  # Gemma 4 asks nothing

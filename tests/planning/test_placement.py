@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -233,3 +234,45 @@ def _try(model: ModelConfig, cluster: ClusterConfig, lengths: Lengths | None = N
         return plan_engine(model, cluster, lengths=lengths)
     except DoesNotFitError:
         return None
+
+
+def make_classifier(**fields: Any) -> ModelConfig:
+    return replace(MODELS["llama-prompt-guard-2-86m"], **fields)
+
+
+def test_small_classifier_of_transformers_leaves_the_gpus_to_others() -> None:
+    plan = plan_engine(make_classifier(), gpus("h100-80", nodes=2))
+    assert (plan.num_gpus, plan.num_cpus, plan.replicas) == (0, 1.0, 2)
+    assert plan.apply(make_classifier()).engine_args == {"device": "cpu"}
+    assert plan.weights_gib == pytest.approx(278.8e6 * 4 / GIB, rel=0.01)  # mDeBERTa v3 base, in 32 bits
+    alone = plan_engine(make_classifier(), CPU)
+    assert (alone.num_gpus, alone.num_cpus, alone.replicas) == (0, 8.0, 1)
+    asked = plan_engine(make_classifier(engine_args={"device": "cuda"}, replicas=3), gpus("h100-80"))
+    assert (asked.num_gpus, asked.replicas, asked.gpus) == (1, 3, 3)
+
+
+def test_large_classifier_of_transformers_takes_a_gpu() -> None:
+    large = replace(MODELS["llama-3.1-8b"], engine="transformers")
+    plan = plan_engine(large, gpus("h100-80", 4))
+    assert (plan.num_gpus, plan.replicas) == (1, 4)
+    assert plan.apply(large).engine_args == {"device": "cuda"}
+    with pytest.raises(DoesNotFitError, match=r"has 29\.9 GiB of weights, .* 18 GiB of that are for weights here"):
+        plan_engine(large, gpus("l4"))
+    unknown = make_classifier(id="/nowhere/at/all", architecture={"model_type": "own"})
+    with pytest.raises(ConfigError):
+        plan_engine(unknown, CPU)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"tensor_parallel_size": 2}, "model.tensor_parallel_size=2: engine=transformers serves a model on one GPU"),
+        ({"lora": "org/adapter"}, "model.lora=org/adapter has no effect on engine=transformers"),
+        ({"engine_args": {"max_loras": 2}}, "model.engine_args.max_loras is vLLM's"),
+        ({"engine_args": {"device": "tpu"}}, "model.engine_args.device=tpu must be cpu or cuda"),
+        ({"engine_args": {"device": "cuda"}}, "model.engine_args.device=cuda, and this cluster has no GPU"),
+    ],
+)
+def test_classifier_of_transformers_is_asked_for_nothing_else(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        plan_engine(make_classifier(**fields), CPU)

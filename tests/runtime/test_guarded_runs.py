@@ -10,9 +10,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from tiny_scorers import make_prompt_guard
 
 from synthgen.api import open_run
-from synthgen.config import Config, GeneratorConfig, ModelConfig, PairsConfig, ScorerConfig, ScorerInput
+from synthgen.config import Config, GeneratorConfig, LongTexts, ModelConfig, PairsConfig, ScorerConfig, ScorerInput
 from synthgen.config.compose import compose_config
 from synthgen.config.scorers import list_scorer_models
 from synthgen.config.validate import validate_config
@@ -119,6 +120,46 @@ def test_guards_killed_half_way_go_on(base: list[str], life: Life, tmp_path: Pat
     assert read(report) == expected
 
 
+def test_prompt_guard_drops_prompts_and_goes_on_after_a_kill(base: list[str], life: Life, tmp_path: Path) -> None:
+    """The real engine of classifiers, on a small DeBERTa: prompts beyond its context are read in windows."""
+    guard = make_prompt_guard(tmp_path / "prompt-guard")
+    lines = [{"prompt": f"Tell me about the number {i}. {'It is large. ' * (30 * (i % 2))}"} for i in range(PROMPTS)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    own = [
+        "+scorer@scorers.jb=prompt_guard", f"scorers.jb.model.id={guard}", "scorers.jb.model.architecture={}",
+        "scorers.jb.threshold=0.955", "pairs.prompt_must_pass=[jb]",
+        "+scorer@scorers.rm=reward", "+model@scorers.rm.model=echo", "pairs.score=rm",
+    ]  # fmt: skip
+    whole = make(*base, *own)
+    asked = whole["scorers"]["jb"]
+    assert (asked["prompts"], asked["values"]) == (PROMPTS, PROMPTS)
+    assert 0 < asked["failed"] < PROMPTS
+    assert whole["pairs"]["dropped_by_reason"]["prompt_failed"] == asked["failed"]
+    assert (
+        "P(BENIGN) of each prompt by llama-prompt-guard-2-86m"
+        in Path(whole["run_dir"], "dataset/README.md").read_text()
+    )
+
+    again = [one.replace(str(tmp_path / "run"), str(tmp_path / "killed")) for one in base]
+    assert killed_at(life, 16, lambda: make(*again, *own), open_storage(str(tmp_path / "killed")))
+    report = make(*again, *own)
+    assert report["stages"]["score-jb"]["reused_units"] > 0
+    assert read(report) == read(whole)
+
+    highest = make(*base, *own, "scorers.jb.long_texts=highest")  # another value, so the scorer's units alone are new
+    assert highest["stages"]["generate-main"]["reused_units"] == highest["stages"]["generate-main"]["units"]
+    before, after = ([row["scores"] for row in read(one, "generations")] for one in (report, highest))
+    pairs = [
+        (low["value"], high["value"])
+        for lower, higher in zip(before, after, strict=True)
+        for low, high in zip(lower, higher, strict=True)
+    ]
+    assert all(low <= high for low, high in pairs)
+    assert any(low < high for low, high in pairs)
+    with pytest.raises(ConfigError, match=r"label=SAFE is none that .* which has BENIGN, MALICIOUS"):
+        make(*base, *own, "scorers.jb.label=SAFE")
+
+
 def test_plan_and_licences_count_the_models_of_scorers(base: list[str]) -> None:
     def plan(*overrides: str) -> Config:
         return compose_config(
@@ -164,6 +205,9 @@ def test_what_cannot_work_is_refused() -> None:
     refuse("needs a model that writes", replace(guard, model=rewards))
     refuse("gives no logits", replace(guard, type="classifier", model=replace(ECHO, engine="openai")))
     refuse("has no effect", replace(guard, type="verifier"))
+    refuse("long_texts=lowest is for classifiers", replace(guard, long_texts=LongTexts.lowest))
+    classifier = ScorerConfig(type="classifier", model=rewards, reads=ScorerInput.conversation)
+    refuse("long_texts=highest cuts texts", replace(classifier, long_texts=LongTexts.highest))
     refuse("scorers.one.model is not chosen", replace(guard, model=ModelConfig()))
     refuse("classifies texts and writes none", guard, rewards)
 

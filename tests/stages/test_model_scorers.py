@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from judged_tables import make_completion, make_prompts
 
-from synthgen.config import ModelConfig, ScorerConfig, ScorerInput
+from synthgen.config import LongTexts, ModelConfig, ScorerConfig, ScorerInput
 from synthgen.records import GENERATIONS_SCHEMA, PROMPT_ROW, ChoiceLogprobs, Completion, Message, RequestFailure
 from synthgen.stages.classify import ClassifyStage, read_logits
 from synthgen.stages.guard import GuardStage, make_guarded, weigh_words
@@ -86,6 +88,28 @@ def test_label_is_weighed_against_all_and_a_reward_is_as_it_is() -> None:
         assert (found, reason) == (None, slug)
         assert "A, B" in said
     assert read_logits(("LABEL_0",), (1.0,), "LABEL_0", "scorers.c.label")[1] == "unknown_label"
+
+
+@pytest.mark.parametrize(("long_texts", "expected"), [("lowest", (0.1, "B")), ("highest", (0.9, "A"))])
+def test_text_in_windows_has_the_value_of_one_of_them(long_texts: str, expected: tuple[float, str]) -> None:
+    config = ScorerConfig(
+        type="classifier", model=ModelConfig(name="m", id="m"), label="A", long_texts=LongTexts(long_texts)
+    )
+    stage = ClassifyStage("c", config, ("main",), 0)
+    logits = [[math.log(share), math.log(1 - share)] for share in (0.6, 0.1, 0.9, 0.5)]
+
+    def read(windows: list[list[float]]) -> tuple[float | None, str, str]:
+        return stage.read(write(json.dumps({"labels": ["A", "B"], "logits": windows[0], "windows": windows})))
+
+    value, reason, best = read(logits)
+    assert (value, best, reason) == (pytest.approx(expected[0]), expected[1], "")
+    broken = read([*logits, [math.nan, 0.0]])[0]  # what cannot be told is not passed over
+    assert broken is not None
+    assert math.isnan(broken)
+    assert stage.ask("r", [Message(role="user", content="Why?")]).windowed
+    assert stage.fingerprint_fields()["long_texts"] == long_texts
+    plain = ClassifyStage("c", replace(config, long_texts=LongTexts.refuse), ("main",), 0)
+    assert "long_texts" not in plain.fingerprint_fields()  # units of before there was such a key count
 
 
 def test_what_is_read_is_a_text_or_a_conversation() -> None:

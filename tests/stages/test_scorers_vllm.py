@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from judged_tables import make_completion, make_prompts
 from tiny_config import make_tiny_config
 from tiny_scorers import CATEGORIES, LABELS, LINES, make_classifier, make_guard
 
-from synthgen.config import ModelConfig, ScorerConfig, ScorerInput
+from synthgen.config import LongTexts, ModelConfig, ScorerConfig, ScorerInput
 from synthgen.engines import make_engine
 from synthgen.engines.base import Engine
 from synthgen.records import GENERATIONS_SCHEMA, Messages, Request
@@ -32,9 +33,9 @@ def make_model(directory: Path, **fields: Any) -> ModelConfig:
     return make_tiny_config(name=directory.name, id=str(directory), dtype="float32", max_model_len=1024, **fields)
 
 
-async def score(engine: Engine, stage: ModelScorer) -> Asked:
-    """Return the requests of a stage for TEXTS, encoded, with the rows that came of them."""
-    rows = [make_completion("aa", index, text) for index, text in enumerate(TEXTS)]
+async def score(engine: Engine, stage: ModelScorer, texts: Sequence[str] = TEXTS) -> Asked:
+    """Return the requests of a stage for `texts`, encoded, with the rows that came of them."""
+    rows = [make_completion("aa", index, text) for index, text in enumerate(texts)]
     tables = {
         "prompts": make_prompts("aa"),
         "generate-main": pa.Table.from_pylist(rows, schema=GENERATIONS_SCHEMA),
@@ -66,7 +67,12 @@ async def test_pooling_gives_the_logits_of_transformers(tmp_path: Path) -> None:
     ]
     stages = [ClassifyStage("c", config, ("main",), 0) for config in configs]
 
-    asked = await serve(stages[0].model, stages)
+    longer = replace(configs[1], long_texts=LongTexts.highest)
+    engine = make_engine(stages[0].model)
+    await engine.start()
+    asked = [await score(engine, stage) for stage in stages]
+    [(cut, found)] = await score(engine, ClassifyStage("c", longer, ("main",), 0), ["Bread is baked here. " * 400])
+    await engine.close()
 
     tokenizer = AutoTokenizer.from_pretrained(directory)
     reference = AutoModelForSequenceClassification.from_pretrained(directory, dtype=torch.float32)
@@ -80,6 +86,10 @@ async def test_pooling_gives_the_logits_of_transformers(tmp_path: Path) -> None:
         assert (row["detail"], row["error"]) == (LABELS[int(logits.argmax())], None)
     values = [row["value"] for one in asked for _, row in one]
     assert max(values) - min(values) > 0.1  # or the comparison would say little
+    with torch.no_grad():
+        windows = [float(reference(torch.tensor([list(ids)])).logits[0].softmax(0)[1]) for ids in cut.windows]
+    assert len(windows) > 1
+    assert found["value"] == pytest.approx(max(windows), abs=0.01)
 
 
 async def test_guard_writes_its_verdict_after_its_own_template(tmp_path: Path) -> None:
