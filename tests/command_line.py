@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 
-START_LIMIT_S = 240.0
+START_LIMIT_S = 480.0
 
 
 def synthgen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_windows_hold_every_token(length: int) -> None:
     windows = cut_windows(range(length), 16)
     assert {token for window in windows for token in window} == set(range(length))
     assert all(len(window) == min(length, 16) for window in windows)
-    assert all(right[0] - left[0] in range(1, 15) for left, right in zip(windows, windows[1:], strict=False))
+    assert all(right[0] - left[0] in range(1, 15) for left, right in pairwise(windows))
 
 
 async def test_text_that_fills_the_context_is_read_whole(guard: Path) -> None:
