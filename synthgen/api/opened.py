@@ -34,7 +34,7 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     Raises:
         ConfigError: there is none.
     """
-    run = Run(RunDir(os.fspath(path)))
+    run = Run(RunDir(os.fspath(path), reads_only=True))
     run.status()  # refuses a directory without a run
     return run
 

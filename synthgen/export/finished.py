@@ -52,7 +52,7 @@ def read_last_report(run_dir: RunDir) -> dict[str, Any] | None:
 def _open(url: str | None, command: str) -> RunDir:
     if not url:
         raise ConfigError(f"{command} needs the run's directory: synthgen {command} run_dir=…")
-    return RunDir(url)
+    return RunDir(url, reads_only=True)
 
 
 def _read_manifest(run_dir: RunDir) -> Manifest | None:

@@ -87,15 +87,19 @@ class RunDir:
 
     Args:
         retry_s: in an object store, how long what may pass is tried again, s.
+        reads_only: whether it is only looked at: what is damaged stays where it lies, and counts as absent.
     """
 
-    def __init__(self, url: str, retry_s: float = RETRY_S) -> None:
+    def __init__(self, url: str, retry_s: float = RETRY_S, *, reads_only: bool = False) -> None:
         self.storage: Storage = open_storage(url, retry_s=retry_s)
         self.url = self.storage.url
         self.retry_s = retry_s
+        self.reads_only = reads_only
+        self._passed_over: set[tuple[str, int]] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (RunDir, (self.url, self.retry_s))  # without the guard, which is the driver's own
+        # Without the guard, which is the driver's own.
+        return (partial(RunDir, reads_only=self.reads_only), (self.url, self.retry_s))
 
     def guard(self, change: Callable[[], None], read: Callable[[], None] | None = None) -> None:
         """Let `change` come before every change from now on, and `read` before every read; each may raise."""
@@ -152,18 +156,35 @@ class RunDir:
         storage.replace(path, (text + "\n").encode("utf-8", "backslashreplace"))
 
     def committed(self, directory: str) -> set[int]:
-        """Return the units whose files are in `directory`; on a local disk, torn files are set aside and left out."""
+        """Return the units whose files are in `directory`; on a local disk, torn files are set aside and left out.
+
+        Of a directory that is only looked at, those that were passed over are left out too (`pass_over`).
+        """
         found: dict[int, str] = {}
         for path in self.storage.list(directory):
             head, _, name = path.rpartition("/")
             if head == directory and (match := UNIT_NAME.fullmatch(name)):
                 found[int(match[1])] = path
+        found = {unit: path for unit, path in found.items() if (directory, unit) not in self._passed_over}
         if self.storage.root is None:  # it never shows half a file
             return set(found)
         torn = [unit for unit, is_torn in zip(found, read_small(self._is_torn, found.values()), strict=True) if is_torn]
         for unit in torn:
-            self.discard(directory, unit)
+            logger.warning(
+                "%s is torn; %s", found[unit], "a run makes it again" if self.reads_only else "it is made again"
+            )
+            if not self.reads_only:
+                self.discard(directory, unit)
         return found.keys() - set(torn)
+
+    def pass_over(self, error: CorruptUnitError) -> bool:
+        """Count the unit that `error` is about as absent from now on. Return False where it did before.
+
+        For who only looks: a run sets its file aside, and makes it again.
+        """
+        known = (error.directory, error.unit) in self._passed_over
+        self._passed_over.add((error.directory, error.unit))
+        return not known
 
     def read_unit(self, directory: str, unit: int) -> pa.Table:
         """Return the table of a committed unit; its schema's metadata hold the digest of the file (`digest_of`).
@@ -309,10 +330,7 @@ class RunDir:
 
     def _is_torn(self, path: str) -> bool:
         """Whether a file on a local disk has no whole footer. What else may be wrong shows when it is read."""
-        if self.storage.root is None or _has_footer(f"{self.url}/{path}"):
-            return False
-        logger.warning("%s is torn; it is set aside and made again", path)
-        return True
+        return self.storage.root is not None and not _has_footer(f"{self.url}/{path}")
 
     def _create(self, path: str, data: bytes) -> bool:
         try:

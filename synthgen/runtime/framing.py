@@ -29,7 +29,7 @@ def settle_framing(config: Config, run_dir: RunDir | None = None) -> tuple[Confi
         stages = resolve_flow(load_flow(_with(config, framing)))
         return next((stage.files.directory for stage in stages if stage.name == JUDGE), None)
 
-    where = run_dir or RunDir(config.run.dir, min(config.storage.retry_s, FIRST_CONTACT_S))
+    where = run_dir or RunDir(config.run.dir, min(config.storage.retry_s, FIRST_CONTACT_S), reads_only=True)
     return choose_framing(config, where, find_directory)
 
 

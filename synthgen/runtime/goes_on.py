@@ -72,7 +72,7 @@ def compose_started(overrides: Sequence[str], config_dir: str | None = None) -> 
             if url is None or _NOT_CHOSEN not in str(error):
                 raise
             saved = _read_saved(url)
-            if saved is None and RunDir(url).storage.exists("status.json"):
+            if saved is None and RunDir(url, reads_only=True).storage.exists("status.json"):
                 raise ConfigError(
                     f"run.dir={url} holds no command that can be read: its start ended before any model ran, or the "
                     "files that keep it are damaged; give the whole command again"
@@ -107,7 +107,7 @@ def _read_saved(url: str) -> Config | None:
 
     Whatever is damaged counts as absent: the command can be given anew, and nothing of the data hangs on it.
     """
-    run_dir = RunDir(url)
+    run_dir = RunDir(url, reads_only=True)
     names = sorted((name for name in run_dir.storage.list(SESSIONS) if name.endswith(".json")), reverse=True)
     for name in (None, *names):
         if name is None:

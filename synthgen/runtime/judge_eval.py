@@ -72,7 +72,7 @@ def _resolve(
 
     settled, note = choose_framing(
         replace(config, judge=asked),
-        RunDir(config.run.dir, min(config.storage.retry_s, FIRST_CONTACT_S)),
+        RunDir(config.run.dir, min(config.storage.retry_s, FIRST_CONTACT_S), reads_only=True),
         lambda framing: resolve(replace(asked, framing=framing)).files.directory,
     )
     if note:

@@ -21,7 +21,7 @@ from synthgen.config.stage_names import HISTORY
 from synthgen.errors import ConfigError
 from synthgen.flow import ResolvedStage, load_flow, resolve_flow
 from synthgen.ledger.ingest import PromptLedger, survey_prompts
-from synthgen.ledger.run_dir import FIRST_CONTACT_S, RunDir
+from synthgen.ledger.run_dir import FIRST_CONTACT_S, CorruptUnitError, RunDir
 from synthgen.planning import FOREIGN_TOKENS, FlowStage, StageLedger
 from synthgen.planning.hardware import resolve_cluster
 from synthgen.prompts import PromptSource
@@ -48,7 +48,17 @@ def read_ledger(config: Config) -> dict[str, StageLedger]:
     Raises:
         ConfigError: the prompt source cannot be read.
     """
-    run_dir = RunDir(config.run.dir, min(config.storage.retry_s, FIRST_CONTACT_S))
+    run_dir = RunDir(config.run.dir, min(config.storage.retry_s, FIRST_CONTACT_S), reads_only=True)
+    while True:
+        try:
+            return _read_ledger(run_dir, config)
+        except CorruptUnitError as error:  # on an object store, whose files are not looked through beforehand
+            if not run_dir.pass_over(error):
+                raise
+            print(f"synthgen: {error}; a run makes it again", file=sys.stderr)
+
+
+def _read_ledger(run_dir: RunDir, config: Config) -> dict[str, StageLedger]:
     config, framing = settle_framing(config, run_dir)
     stages = resolve_flow(load_flow(config))
     survey = survey_prompts(run_dir, config)

@@ -60,10 +60,10 @@ def open_others(config: Config) -> tuple[list[OtherRun], list[str]]:
     Raises:
         ConfigError: one of them holds no run, or is the run's own.
     """
-    own = RunDir(config.run.dir, config.storage.retry_s)
+    own = RunDir(config.run.dir, config.storage.retry_s, reads_only=True)
     found, notes = [], []
     for url in config.run.reuse:
-        run_dir = RunDir(url, config.storage.retry_s)
+        run_dir = RunDir(url, config.storage.retry_s, reads_only=True)
         if run_dir.url == own.url:
             raise ConfigError(
                 f"run.reuse={run_dir.url} is run.dir itself, whose units are reused in any case; leave it out"

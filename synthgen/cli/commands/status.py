@@ -22,7 +22,7 @@ def main(overrides: Sequence[str], config_dir: str | None) -> int:
         raise ConfigError("status needs a run directory; give it as run_dir=<path or URL>")
     if rest not in ([], ["format=text"], ["format=json"]):
         raise ConfigError(f"status takes run_dir=… and format=text|json, but got {' '.join(rest)}")
-    status = read_status(RunDir(path))
+    status = read_status(RunDir(path, reads_only=True))
     if rest == ["format=json"]:
         print(json.dumps(status, indent=2))
     else:
