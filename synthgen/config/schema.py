@@ -307,7 +307,9 @@ class ScorerConfig:
     type: str = "verifier"
     model: ModelConfig = field(default_factory=ModelConfig)  # classifier, guard: what scores
     reads: ScorerInput = ScorerInput.completion  # classifier, guard: prompt | completion | conversation
-    label: str | None = None  # classifier: whose probability is the value; null: the logit of a model that has one only
+    # classifier: whose probability is the value, a name or a number of the model's labels; null: the logit of a model
+    # that has one only.
+    label: str | None = None
     # classifier, reads=prompt|completion: a text longer than the model's context: refuse (a failure) | lowest, highest
     # (read in windows, of whose values that one is taken).
     long_texts: LongTexts = LongTexts.refuse

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from synthgen.config import Config, LongTexts, ModelConfig, ScorerConfig, ScorerInput
@@ -46,6 +46,18 @@ def list_known_scorers(config: Config) -> list[str]:
 def list_recorded(config: Config) -> list[str]:
     """Return the names of the scorers that are what was recorded before."""
     return [name for name, scorer in config.scorers.items() if scorer.type == RECORDED]
+
+
+def find_label(labels: Sequence[str], label: str) -> int | None:
+    """Return the place of a label among a classifier's outputs, by its name or its number; None: there is none."""
+    if label in labels:
+        return list(labels).index(label)
+    return int(label) if label.isdecimal() and int(label) < len(labels) else None
+
+
+def call_label(label: str | None) -> str:
+    """Return what people are told of a label: its name, or that it is a number."""
+    return f"label {label}" if label and label.isdecimal() else label or ""
 
 
 def looks_at_prompts(scorer: ScorerConfig) -> bool:

@@ -103,6 +103,7 @@ def _prove_problems(config: Config) -> Iterator[str]:
         if looks_at_prompts(prove.scorers[name]):
             yield f"prove.scorers.{name}.reads=prompt tells no answers apart; take reads=completion"
     for name in prove.scorers:
+        yield from list_misplaced_models(f"prove.scorers.{name}", prove.scorers[name])
         if name in config.scorers or name in ("judge", OTHER_JUDGE, SIDE):
             yield f"prove.scorers.{name}: that name is taken by a scorer of the run; take another name"
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):

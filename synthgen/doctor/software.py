@@ -87,7 +87,7 @@ def check_vllm(found: dict[str, str | None], *, needed: bool) -> Check:
     if names:
         mend = "pip uninstall the one that does not fit this machine, and install the other anew"
         return Check("vllm", "missing", f"both {' and '.join(names)} are installed, over each other", mend)
-    text = "not installed" + ("" if needed else ": only endpoints and the echo engine can serve")
+    text = "not installed" + ("" if needed else ": only endpoints, engine=transformers and the echo engine can serve")
     mend = f"{install_command('gpu')} on GPU machines, {install_command('cpu')} elsewhere"
     return Check("vllm", "missing" if needed else "warning", text, mend)
 

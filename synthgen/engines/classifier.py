@@ -22,8 +22,8 @@ from synthgen.records import Completion, Request, RequestFailure
 
 MAX_SEQS = 64
 """Texts of a batch, unless `model.max_num_seqs` says another number."""
-BATCH_TOKENS = 16384
-"""Tokens of a batch, padding included, unless `model.max_num_batched_tokens` says another number."""
+BATCH_TOKENS = {"cuda": 16384, "cpu": 2048}
+"""Tokens of a batch by device, padding included, unless `model.max_num_batched_tokens` says another number."""
 MAX_THREADS = 8
 DEVICE = "device"
 """The one key of `model.engine_args`: `cpu` or `cuda`; left out, the planner says."""
@@ -45,10 +45,10 @@ class ClassifierEngine:
         self._encoder: PromptEncoder | None = None
         self._labels: tuple[str, ...] = ()
         self._context_length = 0
-        self._padding: int | None = None  # None: none is known, so that each text is a batch of its own
+        self._padding: int | None = None  # None: each text is a batch of its own
         self._waiting: list[Waiting] = []
         self._worker: asyncio.Task[None] | None = None
-        self._done = 0
+        self._steps = 0
 
     async def start(self) -> EngineInfo:
         """Load the model, in a thread. Raises ConfigError for what cannot work here, EngineDeadError for what broke."""
@@ -74,8 +74,8 @@ class ClassifierEngine:
         return [Completion(write_logits(self._labels, windows), "stop", tokens, 0, 0)]
 
     def heartbeat(self) -> float:
-        """Return how many texts were classified."""
-        return self._done
+        """Return how many matrices were multiplied with: it grows within a batch too."""
+        return self._steps
 
     def notice(self) -> str:
         """Return nothing: this engine waits for nobody."""
@@ -91,6 +91,8 @@ class ClassifierEngine:
         await asyncio.sleep(0)  # all requests of a unit come in one turn of the loop
         while self._waiting and self._network is not None:
             batch = self._take_batch()
+            if not batch:  # those who waited wait no more
+                continue
             try:
                 rows = await asyncio.to_thread(
                     self._run, self._network, [part.prompt_token_ids or () for part, _ in batch]
@@ -100,7 +102,6 @@ class ClassifierEngine:
                 self._network = None
                 self._fail([*batch, *self._waiting], dead)
                 return
-            self._done += len(batch)
             for (_, future), row in zip(batch, rows, strict=True):
                 if not future.done():
                     future.set_result(row)
@@ -113,7 +114,9 @@ class ClassifierEngine:
         if alive:  # the first is the longest of its priority: all others are padded to its length
             longest = max(1, len(alive[0][0].prompt_token_ids or ()))
             same = sum(item[0].priority == alive[0][0].priority for item in alive)
-            most = min(most, same, max(1, (self._model.max_num_batched_tokens or BATCH_TOKENS) // longest))
+            most = min(
+                most, same, max(1, (self._model.max_num_batched_tokens or BATCH_TOKENS[self._device]) // longest)
+            )
         self._waiting = alive[most:]
         return alive[:most]
 
@@ -129,6 +132,9 @@ class ClassifierEngine:
             logits = network(input_ids=ids, attention_mask=mask).logits
         found: list[list[float]] = logits.float().reshape(len(batch), -1).cpu().tolist()
         return found
+
+    def _count_step(self, *_: object) -> None:
+        self._steps += 1
 
     def _fail(self, waiting: Sequence[Waiting], error: EngineDeadError) -> None:
         self._waiting = []
@@ -170,11 +176,16 @@ class ClassifierEngine:
             )
         if self._device == "cpu":
             torch.set_num_threads(_count_threads())
-        config = network.config
-        padding = tokenizer.pad_token_id if config.pad_token_id is None else config.pad_token_id
-        self._padding = config.pad_token_id = padding
-        self._labels = read_labels(getattr(config, "id2label", None))
-        self._context_length = _find_context_length(model, config, tokenizer)
+        if any(tokenizer("a").get("token_type_ids") or ()):
+            raise ConfigError(f"model.id={model.id} tells tokens apart by type, which engine=transformers does not do")
+        # A decoder reads its answer off the last token that is no padding, by its own configuration; one that names
+        # none gets one text at a time, and so does what is padded before the text.
+        self._padding = None if tokenizer.padding_side == "left" else network.config.pad_token_id
+        self._labels = read_labels(getattr(network.config, "id2label", None))
+        self._context_length = _find_context_length(model, network, tokenizer)
+        for module in network.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.register_forward_hook(self._count_step)
         self._encoder = PromptEncoder(tokenizer, model.chat_template, model.name, model.template_kwargs, writes=False)
         try:
             self._network = network.to(self._device).eval()
@@ -211,11 +222,13 @@ def _count_threads() -> int:
     return max(1, own, min(MAX_THREADS, len(os.sched_getaffinity(0)) // 4))
 
 
-def _find_context_length(model: ModelConfig, config: Any, tokenizer: Any) -> int:
+def _find_context_length(model: ModelConfig, network: Any, tokenizer: Any) -> int:
     """Return the tokens of the longest text, with what the tokenizer puts around it.
 
-    RoBERTa's `max_position_embeddings` counts two places that no token can have; its tokenizer says what fits.
+    The positions of RoBERTa and its kin begin behind that of the padding, so that two of them are no token's.
     """
-    said = (model.max_model_len, getattr(config, "max_position_embeddings", None), tokenizer.model_max_length)
-    known = [length for length in said if isinstance(length, int) and 0 < length < 10**9]
-    return min(known, default=512)
+    known = [model.max_model_len, getattr(network.config, "max_position_embeddings", None), tokenizer.model_max_length]
+    for name, module in network.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            known.append(module.num_embeddings - module.padding_idx - 1)
+    return min((length for length in known if isinstance(length, int) and 0 < length < 10**9), default=512)

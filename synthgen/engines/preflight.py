@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synthgen.config import ModelConfig
 from synthgen.config.sampling import list_sampling_problems
+from synthgen.config.scorers import find_label
 from synthgen.engines.adapters import check_adapters
 from synthgen.engines.prompt_encoder import fold_system
-from synthgen.engines.templates import ChatTemplate, TemplateRefusedError, find_file, read_template
+from synthgen.engines.templates import ChatTemplate, TemplateRefusedError, read_template
 from synthgen.errors import ConfigError
+from synthgen.models.config_source import find_config
 from synthgen.records import Request
 
 
@@ -75,11 +76,13 @@ def check_requests(stage: str, model: ModelConfig, requests: Sequence[Request]) 
 
 
 def _check_label(stage: str, model: ModelConfig, requests: Sequence[Request]) -> None:
-    """Raise ConfigError for a label that a classifier on this machine does not have."""
-    path = find_file(model, "config.json")
-    if path is None or not requests:
+    """Raise ConfigError for a label that a classifier does not have, by its file here or on the Hub."""
+    if not requests:
         return
-    config = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        config = find_config(model).config
+    except ConfigError:  # it cannot be had here: the first unit will tell
+        return
     outputs = int(config.get("num_labels") or 2)  # as transformers takes it
     names = config.get("id2label") or {str(index): f"LABEL_{index}" for index in range(outputs)}
     label, known = requests[0].tags.get("label"), [str(name) for name in names.values()]
@@ -88,7 +91,7 @@ def _check_label(stage: str, model: ModelConfig, requests: Sequence[Request]) ->
             f"{stage}: {model.name or model.id} has the labels {', '.join(known)}, and none is chosen; "
             "set scorers.<name>.label to the one whose probability is the value"
         )
-    if label is not None and (label not in known or len(known) == 1):
+    if label is not None and (find_label(known, label) is None or len(known) == 1):
         raise ConfigError(
             f"{stage}: label={label} is none that {model.name or model.id} tells apart, which has {', '.join(known)}; "
             "set scorers.<name>.label to one of several, or leave it out for a reward"

@@ -122,6 +122,8 @@ def model_fields(model: ModelConfig) -> Mapping[str, Any]:
     fields: dict[str, Any] = {key: getattr(model, key) for key in FINGERPRINTED_MODEL_FIELDS}
     fields["engine"] = model.engine
     fields["engine_args"] = model.engine_args
+    if model.served_by.without_vllm:
+        fields["engine_args"] = {name: value for name, value in model.engine_args.items() if name != "device"}
     if model.gguf_file is not None:  # absent in earlier versions, whose units stay valid
         fields["gguf_file"] = model.gguf_file
     if model.template_kwargs:

@@ -7,6 +7,7 @@ PUBLIC = (
     "architecture",
     "cache",
     "checkpoint",
+    "config_source",
     "dequantize",
     "fetch",
     "gguf",

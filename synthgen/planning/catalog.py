@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from synthgen.config.resources import project_path
 from synthgen.models.architecture import Architecture
 from synthgen.models.checkpoint import resolve_architecture
 from synthgen.models.tensors import count_active_parameters, count_parameters
+from synthgen.planning.classifier_placement import settle_dtype
 from synthgen.planning.fit import Fit, Lengths, fit_model
 from synthgen.planning.hardware import list_gpu_kinds
 from synthgen.planning.memory import GIB, kv_bytes_per_token, weights_bytes
@@ -83,9 +84,7 @@ def summarize_model(model: ModelConfig) -> ModelSummary:
     if not model.served_by.loads_checkpoint or not model.id:
         return ModelSummary(model.name, model.id, model.engine, **common)
     cached = not model.served_by.without_vllm
-    if not cached and model.dtype == "auto":  # as it is planned: see `plan_classifier`
-        model = replace(model, dtype="float32")
-    arch = resolve_architecture(model)
+    arch = resolve_architecture(settle_dtype(model))
     return ModelSummary(
         name=model.name,
         id=model.id,

@@ -10,6 +10,7 @@ from synthgen.errors import ConfigError
 from synthgen.models.checkpoint import resolve_architecture
 from synthgen.models.quantization import Quantization
 from synthgen.planning.catalog import SHORT_DTYPES, base_name, load_models, nearest_models
+from synthgen.planning.classifier_placement import settle_dtype
 from synthgen.planning.fit import Lengths
 from synthgen.planning.hardware import resolve_cluster
 from synthgen.planning.memory import GIB, weights_bytes
@@ -93,7 +94,7 @@ def format_choices(choices: Sequence[FormatChoice], cluster: str) -> str:
 
 
 def _choose(model: ModelConfig, cluster: ClusterConfig) -> FormatChoice:
-    arch = resolve_architecture(model)
+    arch = resolve_architecture(settle_dtype(model))
     label = arch.quantization.label if arch.quantization.method else SHORT_DTYPES.get(arch.dtype, arch.dtype)
     choice = FormatChoice(model.name, label, weights_bytes(arch) / GIB, LOSSES[_kind(arch.quantization)])
     lengths = Lengths()

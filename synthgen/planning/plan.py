@@ -24,7 +24,8 @@ Range = tuple[float, float]
 class ModelPlan:
     """What is said of a pool's model beside its `EnginePlan`. Zeros where the engine has no checkpoint.
 
-    `runs_code`: it is no model, but runs code on CPUs. `is_service`: someone else serves it.
+    `runs_code`: it is no model, but runs code on CPUs. `is_service`: someone else serves it. `has_cache`: it keeps keys
+    and values.
     """
 
     format: str = ""
@@ -32,6 +33,7 @@ class ModelPlan:
     context_length: int = 0
     runs_code: bool = False
     is_service: bool = False
+    has_cache: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +147,5 @@ def _describe_model(model: ModelConfig, dtype: str | None) -> ModelPlan:
         format=arch.quantization.label if arch.quantization.method else arch.dtype,
         kv_kib_per_token=0.0 if served.without_vllm else kv_bytes_per_token(arch, model.kv_cache_dtype) / 1024,
         context_length=arch.context_length,
+        has_cache=not served.without_vllm,
     )

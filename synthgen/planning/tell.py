@@ -75,7 +75,7 @@ def _format_pool(pool: PoolPlan, model: ModelPlan, memory_gib: float) -> list[st
     engine, fit = pool.engine, pool.engine.fit
     lines = [f"{pool.name}  ({pool.model_id})  for {', '.join(pool.stages)}"]
     if model.format:
-        cache = f"{model.kv_kib_per_token:,.3g} KiB of KV cache per token, " if model.kv_kib_per_token else ""
+        cache = f"{model.kv_kib_per_token:,.3g} KiB of KV cache per token, " if model.has_cache else ""
         lines.append(
             f"  {model.format}, {_gib(engine.weights_gib)} of weights, {cache}context {model.context_length:,}"
         )
@@ -89,7 +89,7 @@ def _format_pool(pool: PoolPlan, model: ModelPlan, memory_gib: float) -> list[st
     )
     where = f" on {_count(engine.gpus, 'GPU')}" if engine.num_gpus else ""
     lines.append(f"  {shape}{where}, {_count(engine.max_num_seqs, 'sequence')} at once each")
-    if engine.max_model_len and (engine.kv_cache_tokens or engine.max_num_batched_tokens):
+    if engine.max_model_len and model.has_cache:
         lines.append(
             f"  max_model_len {engine.max_model_len:,}, max_num_batched_tokens {engine.max_num_batched_tokens or 0:,}, "
             f"KV cache {engine.kv_cache_gib:,.1f} GiB = {engine.kv_cache_tokens:,} tokens per replica"
@@ -194,9 +194,11 @@ def _format_cost(plan: RunPlan) -> list[str]:
             )
         else:
             lines.append("cost     set cluster.gpu_hour_usd to see dollars")
-    outside = [item.name for item in plan.work if plan.estimate.stage_s[item.name] is None]
-    if outside:
-        lines.append(f"without  {', '.join(outside)}: the endpoint's speed is not known here")
+    outside = [item for item in plan.work if plan.estimate.stage_s[item.name] is None]
+    for whose, here in (("the endpoint's", True), ("engine=transformers, whose", False)):
+        names = [item.name for item in outside if item.model.served_by.is_service is here]
+        if names:
+            lines.append(f"without  {', '.join(names)}: {whose} speed is not known here")
     unit = "GPU-hours" if plan.gpu_hours is not None else "s"
     shown = [swing for swing in plan.swings if not _is_narrow(_format_outcomes(swing))]
     for index, swing in enumerate(shown):

@@ -32,7 +32,8 @@ def estimate_cost(plan: ClusterPlan, work: Sequence[StageWork], efficiency: floa
     """Return the time and GPU-hours of `work` on `plan`'s pools, at `efficiency` of the memory bandwidth."""
     pools = {item.name: plan.pool_of(item.name) for item in work}
     stage_s = {item.name: _estimate_stage(plan, pools[item.name], item, efficiency) for item in work}
-    local = [item.name for item in work if not item.model.served_by.is_service]
+    served = {item.name: item.model.served_by for item in work}
+    local = [name for name, by in served.items() if not by.is_service and not by.without_vllm]
     if any(stage_s[name] is None for name in local) or not local:
         return Estimate(stage_s, None, None)
     busy = {pool.name: sum(stage_s.get(name) or 0.0 for name in pool.stages) for pool in plan.pools}

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from synthgen.config import LongTexts, ScorerInput
+from synthgen.config.scorers import find_label
 from synthgen.records import Completion, Message, Messages, OutputFormat, Request, Sampling
 from synthgen.stages.model_scorer import ModelScorer, Verdict
 
@@ -88,9 +89,10 @@ def read_logits(labels: Sequence[str], logits: Sequence[float], label: str | Non
         if len(logits) == 1:
             return logits[0], "", ""
         return None, "no_label", f"the model has the labels {known}; name one in {key}"
-    if label not in labels or len(labels) == 1:
+    chosen = find_label(labels, label)
+    if chosen is None or len(labels) == 1:
         return None, "unknown_label", f"{key}={label} is none of the model's labels: {known}"
     top = max(logits)
     shares = [math.exp(logit - top) for logit in logits]
     best = labels[shares.index(max(shares))]
-    return shares[labels.index(label)] / sum(shares), "", best
+    return shares[chosen] / sum(shares), "", best

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -173,17 +175,82 @@ async def test_model_that_only_writes_is_refused(tmp_path: Path) -> None:
         await engine.start()
 
 
-async def test_decoder_without_a_padding_token_is_read_text_by_text(tmp_path: Path) -> None:
+async def test_decoder_that_names_no_padding_is_read_as_it_was_published(tmp_path: Path) -> None:
+    """Where the padding of the tokenizer is the token that ends a text, it must not be taken for padding there."""
     directory = make_classifier(tmp_path / "classifier")
-    for name in ("config.json", "tokenizer_config.json"):
-        said = json.loads((directory / name).read_text())
-        (directory / name).write_text(json.dumps({key: one for key, one in said.items() if "pad_token" not in key}))
+    config = json.loads((directory / "config.json").read_text())
+    config.pop("pad_token_id")
+    (directory / "config.json").write_text(json.dumps(config))
+    tokenizer = json.loads((directory / "tokenizer_config.json").read_text())
+    (directory / "tokenizer_config.json").write_text(json.dumps({**tokenizer, "pad_token": "<|eot_id|>"}))
     engine = make_engine(make_model(directory))
     await engine.start()
-    answers = await classify(engine, [ask(text, number) for number, text in enumerate(TEXTS[:2])])
+    texts = [replace(ask(text, number), render="whole") for number, text in enumerate(TEXTS[:3])]
+    answers = await classify(engine, texts)
     await engine.close()
+    assert len({len(answer["read"][0]) for answer in answers}) > 1
     for answer in answers:
         assert answer["logits"] == pytest.approx(compute(directory, answer["read"][0]), abs=1e-4)
+
+
+async def test_positions_behind_that_of_the_padding_are_not_counted_twice(tmp_path: Path) -> None:
+    """RoBERTa's own are two more than its texts have tokens, and a tokenizer may not say how many those are."""
+    directory = make_prompt_guard(tmp_path / "roberta")
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    vocabulary = json.loads((directory / "config.json").read_text())["vocab_size"]
+    config = RobertaConfig(
+        vocab_size=vocabulary, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=CONTEXT + 2, pad_token_id=1, type_vocab_size=1, num_labels=2,
+    )  # fmt: skip
+    RobertaForSequenceClassification(config).eval().save_pretrained(directory)
+    said = json.loads((directory / "tokenizer_config.json").read_text())
+    said.pop("model_max_length", None)
+    (directory / "tokenizer_config.json").write_text(json.dumps(said))
+    engine = make_engine(make_model(directory))
+    assert (await engine.start()).context_length == CONTEXT
+    [answer] = await classify(engine, [ask(LONG, windowed=True)])
+    await engine.close()
+    for logits, ids in zip(answer["windows"], answer["read"], strict=True):
+        assert logits == pytest.approx(compute(directory, ids), abs=1e-4)
+
+
+async def test_requests_that_are_given_up_cost_nobody_else_anything(guard: Path) -> None:
+    engine = make_engine(make_model(guard, max_num_seqs=1))
+    await engine.start()
+    encoded = [
+        one for one in engine.encode([ask("one", 1), ask("two", 2), ask("three", 3)]) if isinstance(one, Request)
+    ]
+    given_up = [asyncio.ensure_future(engine.generate(one)) for one in encoded[:2]]
+    await asyncio.sleep(0)
+    for one in given_up:
+        one.cancel()
+    assert await asyncio.gather(*given_up, return_exceptions=True)
+    before = engine.heartbeat()
+    assert (await engine.generate(encoded[2]))[0].finish_reason == "stop"
+    assert engine.heartbeat() > before + 1  # it grows with the layers, so that a long batch does not look like a stall
+    await engine.close()
+
+
+async def test_engine_that_is_closed_in_the_middle_of_a_batch(guard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine: Any = make_engine(make_model(guard, max_num_seqs=1))
+    await engine.start()
+    encoded = [one for one in engine.encode([ask("one", 1), ask("two", 2)]) if isinstance(one, Request)]
+    begun, release, run = threading.Event(), threading.Event(), engine._run
+
+    def wait(*given: Any) -> Any:
+        begun.set()
+        assert release.wait(30)
+        return run(*given)
+
+    monkeypatch.setattr(engine, "_run", wait)
+    waits = [asyncio.ensure_future(engine.generate(one)) for one in encoded]
+    await asyncio.to_thread(begun.wait, 30)
+    await engine.close()
+    release.set()
+    found = await asyncio.gather(*waits, return_exceptions=True)
+    kinds = sorted(type(one).__name__ for one in found)
+    assert kinds == ["EngineDeadError", "list"]  # the batch that ran came to its end
 
 
 async def test_device_that_is_not_there_is_refused(guard: Path) -> None:

@@ -19,9 +19,10 @@ from synthgen.config.scorers import list_scorer_models
 from synthgen.config.validate import validate_config
 from synthgen.engines.preflight import check_requests
 from synthgen.errors import ConfigError
+from synthgen.flow import load_flow, resolve_flow
 from synthgen.ledger.storage import open_storage
 from synthgen.pairs import check_pairs
-from synthgen.planning import make_plan
+from synthgen.planning import RunPlan, format_plan, make_plan
 from synthgen.publish.licences import check_licences
 from synthgen.records import Request, Sampling
 from synthgen.runtime.run import run
@@ -136,7 +137,7 @@ def test_prompt_guard_drops_prompts_and_goes_on_after_a_kill(base: list[str], li
     assert 0 < asked["failed"] < PROMPTS
     assert whole["pairs"]["dropped_by_reason"]["prompt_failed"] == asked["failed"]
     assert (
-        "P(BENIGN) of each prompt by llama-prompt-guard-2-86m"
+        "P(label 0) of each prompt by llama-prompt-guard-2-86m"
         in Path(whole["run_dir"], "dataset/README.md").read_text()
     )
 
@@ -241,3 +242,24 @@ def test_label_is_looked_up_before_anything_is_loaded(tmp_path: Path) -> None:
     check(None)
     with pytest.raises(ConfigError, match="or leave it out for a reward"):
         check("LABEL_0")
+
+
+def test_plan_tells_the_time_of_the_others_beside_a_classifier_on_cpus(base: list[str]) -> None:
+    def plan(*overrides: str) -> RunPlan:
+        given = ["prompts.limit=100", "model@generators.main.model=llama-3.1-8b", "cluster=1xh100", *overrides]
+        return make_plan(compose_config([*base, *given]))
+
+    alone, guarded = plan(), plan("+scorer@scorers.jb=prompt_guard")
+    assert alone.estimate.wall_s
+    assert guarded.estimate.wall_s == alone.estimate.wall_s
+    assert guarded.gpu_hours == alone.gpu_hours
+    assert "without  score-jb: engine=transformers, whose speed is not known here" in format_plan(guarded)
+
+
+def test_device_of_a_classifier_is_no_part_of_what_it_gives(base: list[str]) -> None:
+    def fingerprint(*overrides: str) -> str:
+        config = compose_config([*base, *GUARDS, "+scorer@scorers.jb=prompt_guard", *overrides])
+        return next(stage for stage in resolve_flow(load_flow(config)) if stage.name == "score-jb").fingerprint
+
+    assert fingerprint("+scorers.jb.model.engine_args.device=cuda") == fingerprint()
+    assert fingerprint("scorers.jb.long_texts=highest") != fingerprint()

@@ -82,6 +82,11 @@ def test_label_is_weighed_against_all_and_a_reward_is_as_it_is() -> None:
     value, reason, best = read_logits(("A", "B", "C"), (1.0, 3.0, 2.0), "C", "scorers.c.label")
     assert (reason, best) == ("", "B")
     assert value == pytest.approx(math.exp(2) / (math.exp(1) + math.exp(2) + math.exp(3)))
+    assert read_logits(("A", "B", "C"), (1.0, 3.0, 2.0), "2", "scorers.c.label")[0] == value  # by its number
+    assert read_logits(("A", "B", "C"), (1.0, 3.0, 2.0), "3", "scorers.c.label")[1] == "unknown_label"
+    assert read_logits(("1", "0"), (0.0, 9.0), "0", "scorers.c.label")[0] == pytest.approx(
+        1.0, abs=1e-3
+    )  # a name first
     assert read_logits(("LABEL_0",), (-7.5,), None, "scorers.c.label") == (-7.5, "", "")
     for labels, label, slug in ((("A", "B"), None, "no_label"), (("A", "B"), "D", "unknown_label")):
         found, reason, said = read_logits(labels, (0.0, 0.0), label, "scorers.c.label")
