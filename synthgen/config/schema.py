@@ -328,6 +328,11 @@ class ScorerConfig:
     constraints: list[Any] = field(default_factory=list)
     strict: bool = True  # constraints: false also accepts a completion without its first or last line or its asterisks
 
+    @property
+    def called_label(self) -> str:
+        """What people are told of the label: its name, or that it is a number."""
+        return f"label {self.label}" if self.label and self.label.isdecimal() else self.label or ""
+
 
 @dataclass
 class KtoConfig:

@@ -55,11 +55,6 @@ def find_label(labels: Sequence[str], label: str) -> int | None:
     return int(label) if label.isdecimal() and int(label) < len(labels) else None
 
 
-def call_label(label: str | None) -> str:
-    """Return what people are told of a label: its name, or that it is a number."""
-    return f"label {label}" if label and label.isdecimal() else label or ""
-
-
 def looks_at_prompts(scorer: ScorerConfig) -> bool:
     """Return whether a scorer gives a prompt its value, and so tells nothing of its completions apart."""
     return scorer.type in (CLASSIFIER, GUARD) and scorer.reads is ScorerInput.prompt

@@ -15,18 +15,11 @@ from synthgen.config import (
     ModelConfig,
     SamplingConfig,
     ScorerConfig,
-)  # fmt: skip
+)
 from synthgen.config.own_files import public_own, split_own
 from synthgen.config.public_names import call_model, name_public, public_location
 from synthgen.config.saved import escape_interpolations
-from synthgen.config.scorers import (
-    CLASSIFIER,
-    CODE_MODEL,
-    call_label,
-    find_scorer_model,
-    list_scorer_models,
-    list_scorers,
-)
+from synthgen.config.scorers import CLASSIFIER, CODE_MODEL, find_scorer_model, list_scorer_models, list_scorers
 from synthgen.config.stage_names import JUDGE, name_generations, name_scores
 from synthgen.pairs.combine import resolve_weights
 from synthgen.publish.card_config import public_config, public_locations
@@ -203,9 +196,7 @@ def _scorer(scorer: ScorerConfig) -> str:
     own = split_own(scorer.kind)  # where it lies is the user's own business
     kind = f"the function {own[1]} of its maker's" if own else scorer.kind
     if (model := find_scorer_model(scorer)) is not None and model != CODE_MODEL:
-        what = (
-            f"P({call_label(scorer.label)})" if scorer.label else "reward" if scorer.type == CLASSIFIER else "P(safe)"
-        )
+        what = f"P({scorer.called_label})" if scorer.label else "reward" if scorer.type == CLASSIFIER else "P(safe)"
         kind = f"{what} of each {scorer.reads.value} by {call_model(model)}"
     return f"{kind or public_own(scorer.type)}, passes from {scorer.threshold:g} on"
 
