@@ -111,6 +111,10 @@ def read_presets(config: RecoveryConfig) -> list[Preset]:
     known = sorted(path.stem for path in (project_path("conf") / "recovery" / "presets").glob("*.yaml"))
     presets, single = [], []
     for name in config.tasks:
+        if not isinstance(name, str):  # a list of texts takes anything from a command line
+            raise ConfigError(
+                f"tasks has {name}, which is no name; put rows with metrics into a file: tasks=[mine.yaml]"
+            )
         if name in known:
             presets.append(_read_preset(project_path("conf") / "recovery" / "presets" / f"{name}.yaml", name))
         elif name.endswith((".yaml", ".yml")):

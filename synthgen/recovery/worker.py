@@ -136,7 +136,42 @@ def _check(manager: Any, task: Mapping[str, Any]) -> None:
     """Load a task's data before the model, which takes longer; raises where they cannot be had."""
     if task["task"] not in manager.all_tasks:
         raise KeyError(f"lm-eval has no task {task['task']}")
-    manager.load([task["task"]])
+    check_figure(manager.load([task["task"]]) or {}, task["task"], task["metric"], task["filter"])
+
+
+def check_figure(loaded: Mapping[str, Any], task: str, metric: str | None, filter_name: str) -> None:
+    """Raise ValueError for a task, group or tag without the figure that is asked for, as far as its declaration tells.
+
+    Args:
+        loaded: what lm-eval's TaskManager returns of it: `tasks` and `groups` by name.
+    """
+    groups, tasks = loaded.get("groups") or {}, loaded.get("tasks") or {}
+    if task in groups:
+        declared = groups[task].aggregate_metric_list or []
+        metrics, filters = {str(one.metric) for one in declared}, None  # a group has the filters of its tasks
+    elif task in tasks:
+        metrics = _list_metrics(tasks[task])
+        filters = {str(one.name) for one in getattr(tasks[task], "_filters", None) or ()} or None
+    elif tasks:  # a tag stands for several tasks
+        metrics, filters = set(), None
+    else:
+        return
+    if not metrics and (task in groups or task not in tasks):
+        names = ", ".join([*tasks][:6]) + (", …" if len(tasks) > 6 else "")
+        raise ValueError(f"{task} stands for several tasks and has no figure of its own; name them one by one: {names}")
+    if metric and metrics and metric not in metrics:
+        raise ValueError(f"{task} has no metric {metric}; there are: {', '.join(sorted(metrics))}")
+    if metric and filters and filter_name not in filters:
+        raise ValueError(f"{task} has no filter {filter_name}; there are: {', '.join(sorted(filters))}")
+
+
+def _list_metrics(task: Any) -> set[str]:
+    """Return the metrics that a task declares; none where its own code may give others (HumanEval's `pass@1`)."""
+    config = getattr(task, "config", None)
+    declared = [one.get("metric") for one in getattr(config, "metric_list", None) or ()]
+    if not declared or getattr(config, "process_results", None) or any(callable(one) for one in declared):
+        return set()
+    return {str(one) for one in declared}
 
 
 def _load(job: Mapping[str, Any]) -> Any:

@@ -149,6 +149,11 @@ def test_a_list_of_ones_own_is_checked(tmp_path: Path) -> None:
             read_presets(make_config(f"tasks=[{mine}]"))
 
 
+def test_a_row_on_the_command_line_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"which is no name; put rows with metrics into a file"):
+        read_presets(make_config("tasks=[{task: gsm8k, metric: exact_match}]"))
+
+
 def test_the_base_is_what_quantizing_wrote(tmp_path: Path) -> None:
     (tmp_path / "synthgen_quantize.json").write_text('{"model": "builtin:smollm2", "model_revision": null}')
     config = compose_recovery_config([f"model={tmp_path}", "output_dir=x"])
@@ -332,10 +337,31 @@ def test_lm_eval_itself_reads_a_task_of_local_files(tmp_path: Path) -> None:
     for path in ensure_tiny_model().iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
     (copy / "synthgen_quantize.json").write_text('{"model": "builtin:tiny", "model_revision": null}')
-    overrides = [f"model={copy}", "tasks=[plus]", f"tasks_dir={tasks}", "backend=hf", "max_model_len=256"]
-    assert main([*overrides, f"output_dir={tmp_path / 'out'}"]) == 0
+    plus = (tasks / "plus.yaml").read_text()
+    for name in ("left", "right"):
+        (tasks / f"{name}.yaml").write_text(plus.replace("task: plus", f"task: {name}\ntag: sides"))
+    (tasks / "bare.yaml").write_text("group: bare\ntask: [left, right]\n")
+    (tasks / "both.yaml").write_text(
+        "group: both\ntask: [left, right]\naggregate_metric_list: [{metric: acc, weight_by_size: true}]\n"
+    )
+    overrides = [f"model={copy}", f"tasks_dir={tasks}", "backend=hf", "max_model_len=256"]
+    refused = (
+        ("sides", "sides stands for several tasks and has no figure of its own; name them one by one: left, right"),
+        ("bare", "bare stands for several tasks and has no figure of its own; name them one by one: left, right"),
+        ("plus, metric: f1", "plus has no metric f1; there are: acc"),
+        ("plus, metric: acc, filter: strict", "plus has no filter strict; there are: none"),
+        ("both, metric: f1", "both has no metric f1; there are: acc"),
+    )
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("title: Mine\nrows:\n" + "".join(f"  - {{task: {task}}}\n" for task, _ in refused))
+    assert main([*overrides, f"tasks=[{mine}]", f"output_dir={tmp_path / 'none'}"]) == 1
+    page = (tmp_path / "none" / "recovery.md").read_text()
+    assert [message for _, message in refused if message not in page] == []
+    assert "loaded" not in (tmp_path / "none" / "logs" / "model.state").read_text()  # before that is paid for
+    assert main([*overrides, "tasks=[plus, both]", f"output_dir={tmp_path / 'out'}"]) == 0
     (section,) = json.loads((tmp_path / "out" / VALUES).read_text())["sections"]
-    (row,) = section["rows"]
+    row, both, *_ = section["rows"]
+    assert both["documents"] == 12
     assert row["name"] == "plus (acc, 0-shot)"
     assert (row["documents"], row["lost"], row["gained"]) == (6, 0, 0)
     assert row["base"] == row["quantized"]
