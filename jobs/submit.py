@@ -43,6 +43,9 @@ class SubmitError(Exception):
 def main(arguments: list[str]) -> int:
     """Submit, follow and return the exit status: the run's own, 130 for a stopped job or an interrupt here."""
     interrupted = "nothing was submitted"
+    if arguments and arguments[0] in ("--help", "-h"):
+        print(f"jobs/submit.sh [run|plan|…] key=value …\n\n{__doc__}")
+        return 0
     try:
         command, overrides = split_command(arguments)
         address, job = find_address(), os.environ.get("SUBMISSION_ID") or time.strftime("synthgen-%Y%m%d-%H%M%S")

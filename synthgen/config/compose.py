@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 from synthgen.config import Config
 from synthgen.config.forms import find_places, has_no_judge, settle_forms
+from synthgen.config.job_help import asks_for_help, make_job_help
 from synthgen.config.resources import project_path
 from synthgen.config.saved import SECRET
 from synthgen.config.suggest import suggest_keys
@@ -90,6 +91,7 @@ def compose_job(group: str, name: str, schema: type[Job], overrides: Sequence[st
 
     Raises:
         ConfigError: an override is misspelt, or a value is missing.
+        SystemExit: help was asked for, and is printed.
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
@@ -98,6 +100,9 @@ def compose_job(group: str, name: str, schema: type[Job], overrides: Sequence[st
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    if asks_for_help(overrides):
+        print(make_job_help(group, name, schema))
+        raise SystemExit(0)
     ConfigStore.instance().store(name=f"{group}_schema", node=schema)
     GlobalHydra.instance().clear()
     try:
