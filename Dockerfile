@@ -3,7 +3,7 @@
 #   docker build --target gpu -t synthgen:0.1.0-gpu .    vLLM for NVIDIA GPUs; the host brings only its driver
 #   docker build --target cpu -t synthgen:0.1.0-cpu .    vLLM for CPUs: demos, tests, planning
 # Both hold the pins of requirements/, run as a user without privileges and start `synthgen`; KubeRay starts Ray in them.
-# --build-arg BASE=…: another image of Debian 12 that has `python` 3.11 with venv.
+# --build-arg BASE=…: another image of Debian 12 that has `python` 3.11 with venv and its headers (python3-dev).
 
 ARG BASE=python:3.11.14-slim-bookworm
 # hadolint ignore=DL3006
@@ -14,6 +14,7 @@ SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends g++ libnuma1 tini wget \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin \
+ && test -f "$(python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" \
  && useradd --uid 1000 --create-home synthgen \
  && chgrp -R 0 /home/synthgen \
  && chmod -R g=u /home/synthgen

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_engine"]
 
-PUBLIC = ("base", "preflight", "adapters", "vllm_args", "vllm_loading", "vllm_serve", "vllm_setup")
+PUBLIC = ("base", "preflight", "adapters", "compiler", "vllm_args", "vllm_loading", "vllm_serve", "vllm_setup")
 IMPORTS = ("config", "models")
 
 

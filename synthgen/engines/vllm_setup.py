@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthgen.config import ModelConfig
 from synthgen.engines.adapters import fit_rank, list_adapters, read_adapter_config
 from synthgen.engines.base import EngineInfo
+from synthgen.engines.compiler import UNCOMPILED_ENVIRONMENT, find_missing_tools, name_packages
 from synthgen.engines.vllm_args import (
     PATIENT_ENVIRONMENT,
     QUIET_ENVIRONMENT,
@@ -23,6 +26,8 @@ from synthgen.models.locate import locate_checkpoint
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
+
+logger = logging.getLogger(__name__)
 
 
 def configure_vllm(model: ModelConfig, distributed_executor_backend: str | None) -> VllmConfig:
@@ -38,8 +43,13 @@ def configure_vllm(model: ModelConfig, distributed_executor_backend: str | None)
     check_catalog_entry(model)
     if importlib.util.find_spec("vllm") is None:
         raise MissingExtraError("vllm", "gpu" if Path("/dev/nvidiactl").exists() else "cpu")
-    _set_defaults({**QUIET_ENVIRONMENT, **PATIENT_ENVIRONMENT})  # before the import, which reads it
+    missing = find_missing_tools()
+    uncompiled = UNCOMPILED_ENVIRONMENT if missing else {}
+    _set_defaults({**QUIET_ENVIRONMENT, **PATIENT_ENVIRONMENT, **uncompiled})  # before the import, which reads it
     on_cpu = _detect_cpu(model)
+    if missing:
+        logger.warning("this machine lacks %s: nothing is compiled, which is slower; %s", missing, name_packages())
+        model = replace(model, enforce_eager=model.enforce_eager or on_cpu)
     if on_cpu:
         _set_cpu_environment(model.tensor_parallel_size or 1)
         if os.environ["VLLM_CPU_OMP_THREADS_BIND"] != "nobind":  # the user's choice, which only `mp` carries out

@@ -29,6 +29,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of a replica that died, the tasks that nobody asks for any more
     "TOKENIZERS_PARALLELISM": "true",
 }
 """Nothing phones home unless the user wants it."""
