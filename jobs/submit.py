@@ -43,7 +43,7 @@ class SubmitError(Exception):
 def main(arguments: list[str]) -> int:
     """Submit, follow and return the exit status: the run's own, 130 for a stopped job or an interrupt here."""
     interrupted = "nothing was submitted"
-    if arguments and arguments[0] in ("--help", "-h"):
+    if any(one in ("--help", "-h") for one in arguments):
         print(f"jobs/submit.sh [run|plan|…] key=value …\n\n{__doc__}")
         return 0
     try:

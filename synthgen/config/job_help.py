@@ -8,6 +8,7 @@ import inspect
 import textwrap
 import typing
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any
 
 from synthgen.config.resources import project_path
@@ -30,6 +31,9 @@ def make_job_help(group: str, name: str, schema: type[Any]) -> str:
     for key, hint in typing.get_type_hints(schema).items():
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             parts.append(f"Keys of {key}, such as {key}.<key>=value:\n\n{textwrap.indent(_list_fields(hint), '  ')}")
+    for key, hint in typing.get_type_hints(schema).items():
+        if isinstance(hint, type) and issubclass(hint, Enum):
+            parts.append(f"Values of {key}: {', '.join(str(one.value) for one in hint)}")
     if rest:
         parts.append(f"What the file sets:\n\n{textwrap.indent(rest, '  ')}")
     return "\n\n".join(parts)
@@ -44,4 +48,4 @@ def _list_fields(schema: type[Any]) -> str:
     lines = source.splitlines()
     first = tree.body[0].end_lineno or 0  # the docstring
     last = max(item.end_lineno or 0 for item in fields)
-    return textwrap.dedent("\n".join(lines[first:last])).strip("\n")
+    return textwrap.dedent("\n".join(lines[first:last])).strip("\n").replace(" = MISSING", "  (required)")

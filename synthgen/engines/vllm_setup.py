@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from synthgen.config import ModelConfig
 from synthgen.engines.adapters import fit_rank, list_adapters, read_adapter_config
 from synthgen.engines.base import EngineInfo
-from synthgen.engines.compiler import UNCOMPILED_ENVIRONMENT, find_missing_tools, name_packages
+from synthgen.engines.compiler import UNCOMPILED_ENVIRONMENT, find_missing_tools, has_gpus, name_packages
 from synthgen.engines.vllm_args import (
     PATIENT_ENVIRONMENT,
     QUIET_ENVIRONMENT,
@@ -43,7 +43,7 @@ def configure_vllm(model: ModelConfig, distributed_executor_backend: str | None)
     check_catalog_entry(model)
     if importlib.util.find_spec("vllm") is None:
         raise MissingExtraError("vllm", "gpu" if Path("/dev/nvidiactl").exists() else "cpu")
-    missing = find_missing_tools()
+    missing = find_missing_tools(gpus=has_gpus())
     uncompiled = UNCOMPILED_ENVIRONMENT if missing else {}
     _set_defaults({**QUIET_ENVIRONMENT, **PATIENT_ENVIRONMENT, **uncompiled})  # before the import, which reads it
     on_cpu = _detect_cpu(model)

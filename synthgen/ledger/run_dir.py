@@ -170,10 +170,10 @@ class RunDir:
             return set(found)
         torn = [unit for unit, is_torn in zip(found, read_small(self._is_torn, found.values()), strict=True) if is_torn]
         for unit in torn:
-            logger.warning(
-                "%s is torn; %s", found[unit], "a run makes it again" if self.reads_only else "it is made again"
-            )
-            if not self.reads_only:
+            self._tell_torn(found[unit])
+            if self.reads_only:
+                self._passed_over.add((directory, unit))  # so that it is told once
+            else:
                 self.discard(directory, unit)
         return found.keys() - set(torn)
 
@@ -258,7 +258,9 @@ class RunDir:
             if match:
                 unit, rows = int(match[1]), (int(match[2]), int(match[3]))
                 if self._is_torn(path):
-                    self.discard(directory, unit, rows)
+                    self._tell_torn(path)
+                    if not self.reads_only:
+                        self.discard(directory, unit, rows)
                 else:
                     found.setdefault(unit, []).append(rows)
         return found
@@ -296,6 +298,7 @@ class RunDir:
     def discard(self, directory: str, unit: int, rows: tuple[int, int] | None = None) -> None:
         """Take the file of a unit, or of a part of it, out of the ledger; its bytes go to `failures/torn/`."""
         path = part_path(directory, unit, rows) if rows else unit_path(directory, unit)
+        assert not self.reads_only, f"{path} was to be set aside, and {self.url} is only looked at"
         with contextlib.suppress(FileNotFoundError):  # its bytes are there already, from whoever was first
             self.storage.replace(f"failures/torn/{path.replace('/', '-')}", self.storage.read(path))
         self.storage.delete(path)
@@ -332,7 +335,11 @@ class RunDir:
         """Whether a file on a local disk has no whole footer. What else may be wrong shows when it is read."""
         return self.storage.root is not None and not _has_footer(f"{self.url}/{path}")
 
+    def _tell_torn(self, path: str) -> None:
+        logger.warning("%s is torn; %s", path, "a run makes it again" if self.reads_only else "it is made again")
+
     def _create(self, path: str, data: bytes) -> bool:
+        assert not self.reads_only, f"{path} was to be written, and {self.url} is only looked at"
         try:
             return self.storage.create(path, data)
         except OSError as error:

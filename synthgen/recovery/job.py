@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from synthgen.engines.compiler import make_compiler_environment
 from synthgen.engines.vllm_args import CPU_EXECUTOR, CPU_KV_CACHE_GIB, QUIET_ENVIRONMENT, make_cpu_environment
 from synthgen.errors import MissingExtraError, RunFailedError, SynthgenError
 from synthgen.models.packages import make_environment
@@ -28,9 +29,7 @@ from synthgen.training.child import run_child
 
 logger = logging.getLogger(__name__)
 
-PAGE = "recovery.md"
-VALUES = "recovery.json"
-SIDES = ("base", "model")
+PAGE, VALUES, SIDES = "recovery.md", "recovery.json", ("base", "model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +182,7 @@ def make_job(config: RecoveryConfig, side: Side, tasks: Sequence[Task], told: Pa
             args |= {
                 "kv_cache_memory_bytes": int(CPU_KV_CACHE_GIB * 2**30),
                 "enable_chunked_prefill": False,
+                "enforce_eager": bool(make_compiler_environment()),
                 "distributed_executor_backend": CPU_EXECUTOR if config.tensor_parallel_size == 1 else "mp",
             }
     else:
@@ -223,7 +223,7 @@ def make_engine_environment(config: RecoveryConfig) -> dict[str, str]:
     wanted = {"HF_ALLOW_CODE_EVAL": "1"} if config.allow_code else {}
     if config.backend is Backend.vllm:
         # In one process vLLM's steps depend on nothing but the requests, and nothing is left behind by a kill.
-        wanted |= {**QUIET_ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+        wanted |= {**QUIET_ENVIRONMENT, **make_compiler_environment(), "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
         if _is_for_cpus():
             cpus = len(os.sched_getaffinity(0))
             wanted |= make_cpu_environment(cpus=cpus, processes=config.tensor_parallel_size)

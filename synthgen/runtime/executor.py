@@ -121,6 +121,7 @@ class Executor:
                 adjust_pools(self._pools, self._scheduler)
                 self._hand_out()
                 self._check_stuck()
+                self._losses.check_own_node(self._pools)
                 self._book(timeout_s=0.5)
                 self._check_progress()
                 self._show()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from synthgen.config import ClusterConfig
@@ -20,6 +20,7 @@ from synthgen.runtime.scheduler import Scheduler, Task
 logger = logging.getLogger(__name__)
 
 UNREACHABLE_LIMIT_S = 60.0
+LOOK_AT_NODE_S = 10.0
 MOST_UNREADABLE = 3
 """Files that a replica may fail to read while the driver can, before it counts as dead."""
 
@@ -52,6 +53,7 @@ class Losses:
         self._cluster = cluster
         self._totals = totals
         self._log_dir = log_dir
+        self._look_at_node = 0.0  # when the driver's own node is looked at next
 
     def start_failed(self, pool: Pool, handle: ReplicaHandle, error: Exception) -> None:
         """Take note that a replica did not answer while it loaded."""
@@ -200,6 +202,26 @@ class Losses:
         if handle.verdict is None:
             handle.verdict = handle.actor.hello.remote()
             handle.lost_at = time.monotonic()
+
+    def check_own_node(self, pools: Sequence[Pool]) -> None:
+        """Raise RunFailedError where the node that this process starts replicas through is gone: none would ever come.
+
+        Asked now and then, while nothing lives. Ray takes a node for dead that does not answer for some time, also
+        on a machine that is merely too busy.
+        """
+        import ray
+
+        now = time.monotonic()
+        if now < self._look_at_node or any(handle.live for pool in pools for handle in pool.handles):
+            return
+        self._look_at_node = now + LOOK_AT_NODE_S
+        own = ray.get_runtime_context().get_node_id()
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        if any(node["NodeID"] == own and not node["Alive"] for node in nodes):
+            raise RunFailedError(
+                "the Ray node that this run starts its replicas through is gone (its raylet was killed, or too busy a "
+                "machine let it not answer); what was committed is kept, start the same command again"
+            )
 
     def _node_is_gone(self, handle: ReplicaHandle) -> bool:
         import ray

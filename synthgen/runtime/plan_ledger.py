@@ -37,6 +37,8 @@ from synthgen.stages.base import LLMStage, find_kind, prompt_parts
 
 CALIBRATION = "calibration.json"
 SAMPLE_PROMPTS = 1000
+MOST_DAMAGED = 50
+"""Damaged units that a plan passes over; each costs another look at the directory."""
 SAMPLE_UNITS = 32
 CHARS_PER_TOKEN = 4.0
 """English text in the vocabularies of current models; other languages take more tokens."""
@@ -49,16 +51,26 @@ def read_ledger(config: Config) -> dict[str, StageLedger]:
         ConfigError: the prompt source cannot be read.
     """
     run_dir = RunDir(config.run.dir, min(config.storage.retry_s, FIRST_CONTACT_S), reads_only=True)
-    while True:
+    for _ in range(MOST_DAMAGED):
+        said: list[str] = []
         try:
-            return _read_ledger(run_dir, config)
+            return _read_ledger(run_dir, config, said)
         except CorruptUnitError as error:  # on an object store, whose files are not looked through beforehand
+            said = []
             if not run_dir.pass_over(error):
                 raise
             print(f"synthgen: {error}; a run makes it again", file=sys.stderr)
+        finally:
+            for note in said:
+                print(f"synthgen: {note}", file=sys.stderr)
+    raise ConfigError(
+        f"run.dir={run_dir.url} holds more than {MOST_DAMAGED} damaged units: start the run, which makes them again, "
+        "and plan what is left"
+    )
 
 
-def _read_ledger(run_dir: RunDir, config: Config) -> dict[str, StageLedger]:
+def _read_ledger(run_dir: RunDir, config: Config, said: list[str]) -> dict[str, StageLedger]:
+    """Return what `read_ledger` does; `said`: gets what a user should know."""
     config, framing = settle_framing(config, run_dir)
     stages = resolve_flow(load_flow(config))
     survey = survey_prompts(run_dir, config)
@@ -72,8 +84,7 @@ def _read_ledger(run_dir: RunDir, config: Config) -> dict[str, StageLedger]:
         prompts = PromptLedger([config.run.unit_size] * full + ([rest] if rest else []), {})
         notes = source.notes
     rows, target = bound_by_target(run_dir, config, stages, prompts)
-    for note in (*notes, *filter(None, (framing, target))):
-        print(f"synthgen: {note}", file=sys.stderr)
+    said += [*notes, *filter(None, (framing, target))]
     tokens = _mean_characters(sample) / CHARS_PER_TOKEN
     open_turns = mean_open_turns(sample)
     longest = measure_longest(sample)
@@ -206,6 +217,10 @@ def _stage_ledgers(
     for stage in stages:
         stale = stale_units[stage.name]
         upstream = set().union(*(again.get(source, set()) for source in stage.files.inputs))
+        # What lies there of another unit than the one that will be made: a run sets it aside.
+        upstream |= {
+            unit for source in stage.files.inputs if source in done for unit in done[stage.name] - done[source]
+        }
         why = " and ".join(
             part
             for part in (_name_changes(prompts, stale, stage), "what it reads is made again" if upstream else "")

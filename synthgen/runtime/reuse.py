@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, count, islice
 from typing import Any
 
 import pyarrow as pa
@@ -137,31 +137,34 @@ def forecast_rows(
     Args:
         prompts: as far as they are known. done: units that are there and hold, by stage.
     """
-    rows: list[int] = []
+    rows: dict[int, int] = {}
 
     def read() -> Iterator[tuple[int, pa.Table]]:
-        for unit, table in enumerate(_read_prompts(config, run_dir, prompts)):
-            rows.append(table.num_rows)
+        for unit, table in _read_prompts(config, run_dir, prompts):
+            rows[unit] = table.num_rows
             yield unit, table
 
     taken = survey_rows(run_dir, open_others(config)[0], stages, read(), done)
-    return replace(prompts, unit_rows=rows), taken
+    return replace(prompts, unit_rows=[rows[unit] for unit in sorted(rows)]), taken
 
 
-def _read_prompts(config: Config, run_dir: RunDir, prompts: PromptLedger) -> Iterator[pa.Table]:
-    """Yield the prompts of each unit: those of the run directory, and then those that the source adds."""
+def _read_prompts(config: Config, run_dir: RunDir, prompts: PromptLedger) -> Iterator[tuple[int, pa.Table]]:
+    """Yield (unit, prompts): those that are there, then what the source adds; damaged units get the first of that."""
     there = [unit for unit in sorted(run_dir.committed(PROMPTS)) if unit < len(prompts.units)]
     known: set[bytes] = set()
     for unit in there:
         table = run_dir.read_unit(PROMPTS, unit)
         known.update(bytes.fromhex(prompt_id) for prompt_id in table["prompt_id"].to_pylist())
-        yield table
+        yield unit, table
     if there and sum(prompts.unit_rows) == len(known):
         return
     size = config.run.unit_size
     new = (row for row in PromptSource(config.prompts).prompts() if bytes.fromhex(row[0]) not in known)
-    while batch := list(islice(new, size)):
-        yield make_table(batch)
+    lost = sorted(set(range(len(prompts.units))).difference(there)) if there else []
+    for unit in chain(lost, count(len(prompts.units) if there else 0)):
+        if not (batch := list(islice(new, prompts.unit_rows[unit] if unit in lost else size))):
+            return
+        yield unit, make_table(batch)
 
 
 class _Reuse:

@@ -40,3 +40,5 @@ def test_help_of_a_job_has_its_command_and_all_of_its_keys(
     assert f"python {command} " in said
     assert all(f"  {field.name}: " in said for field in dataclasses.fields(schema))
     assert '"""' not in said
+    assert "MISSING" not in said
+    assert ("Values of scheme: W8A8, FP8_DYNAMIC, " in said) == (schema is QuantizeConfig)

@@ -11,13 +11,17 @@ import contextlib
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from synthgen.cli import run_command
+from synthgen.config.compose import compose_config
 from synthgen.ledger.storage import open_storage
+from synthgen.planning import make_plan
+from synthgen.planning.workload import StageWork
+from synthgen.runtime.plan_ledger import read_ledger
 from tests.command_line import dataset_bytes
 from tests.inline_runs import inline_runs
 from tests.object_stores import make_bucket
@@ -204,3 +208,30 @@ def test_run_in_a_store_with_a_damaged_file_ends_in_the_same_data_set(
 
 def is_shard(path: str) -> bool:
     return path.startswith("dataset/") and path.endswith(".parquet")
+
+
+def test_plan_looks_at_damage_and_changes_nothing(finished: Path, tmp_path: Path) -> None:
+    """Torn parts stay too, what reads a lost unit is counted as made again, and other units keep their numbers."""
+    other = tmp_path / "other"
+    shutil.copytree(finished, other)
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished, run_dir)
+    [judge] = run_dir.glob("stages/judge-*")
+    (judge / "parts").mkdir()
+    (judge / "parts" / "unit-000001.0-2.parquet").write_bytes(b"torn")
+    [made] = run_dir.glob("stages/generate-main-*")
+    (made / "unit-000001.parquet").write_bytes(b"torn")
+    (run_dir / "prompts" / "unit-000000.parquet").write_bytes(b"torn")
+    before = contents_of(run_dir)
+    for more in ((), (f"run.reuse=[{other}]",)):
+        work = {item.name: item for item in plan_of(run_dir, *more)}
+        assert contents_of(run_dir) == before
+        left = {name: item.units_total - item.units_done for name, item in work.items()}
+        assert left == {"generate-main": 1 - len(more), "judge": 1}, more  # the judge reads what is lost
+    assert start(run_dir)[0] == 0
+    assert dataset_bytes(run_dir) == dataset_bytes(finished)
+
+
+def plan_of(run_dir: Path, *more: str) -> Sequence[StageWork]:
+    config = compose_config([*OVERRIDES, f"run.dir={run_dir}", *more])
+    return make_plan(config, read_ledger(config)).work

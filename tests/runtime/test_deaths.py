@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from synthgen.cli import run_command
-from tests.command_line import Started, committed_units, dataset_bytes, synthgen, wait_for_end
+from tests.command_line import START_LIMIT_S, Started, committed_units, dataset_bytes, synthgen, wait_for_end
 from tests.inline_runs import run_inline
 
 ECHO = ["experiment=echo", "run.unit_size=4", "prompts.limit=32", "run.grace_s=3", "cluster.num_cpus=4"]
@@ -63,6 +63,22 @@ def test_death_of_the_driver_by_sigkill(tmp_path: Path, undisturbed: dict[str, b
         assert any("Replica" in process.name() for process in below)
         started.kill(signal.SIGKILL)
         assert wait_for_end(below) == []
+    finish(run_dir, undisturbed)
+
+
+def test_death_of_the_driver_s_own_node_ends_the_run(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    """No replica could be placed any more: without a word the run would wait for ever."""
+    run_dir = tmp_path / "run"
+    slow = [*SLOW, "generators.main.model.echo.tokens_per_s=5", "judge.model.echo.tokens_per_s=5", f"run.dir={run_dir}"]
+    with Started(["run", *slow], tmp_path / "log") as started:
+        started.wait_for(lambda: len(committed_units(run_dir, "generate-main")) >= 1, "a committed unit")
+        below = started.descendants()
+        [raylet] = [process for process in below if process.name() == "raylet"]
+        raylet.kill()
+        assert started.process.wait(START_LIMIT_S) == 1, started.log.read_text()
+        said = started.log.read_text()
+        assert "the Ray node that this run starts its replicas through is gone" in said
+        assert "Traceback" not in said
     finish(run_dir, undisturbed)
 
 
