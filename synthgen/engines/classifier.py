@@ -31,7 +31,7 @@ DEVICE = "device"
 Waiting = tuple[Request, "asyncio.Future[list[float]]"]
 
 
-class ClassifierEngine:
+class TransformersEngine:
     """Serves `model` with `AutoModelForSequenceClassification`.
 
     Args:

