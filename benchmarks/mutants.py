@@ -36,7 +36,11 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "synthgen/ledger/lease.py": ("tests/ledger/test_storage.py", "tests/runtime/test_session.py"),
     "synthgen/runtime/scheduler.py": ("tests/runtime/test_scheduler.py",),
     "synthgen/runtime/losses.py": ("tests/runtime/test_losses.py",),
-    "synthgen/runtime/units.py": ("tests/runtime/test_changed_prompts.py",),
+    "synthgen/runtime/units.py": (
+        "tests/runtime/test_units.py",
+        "tests/runtime/test_changed_prompts.py",
+        "tests/runtime/test_damaged_runs.py",
+    ),
 }
 
 # Mutants that change nothing that anyone could see: "module: the line after the change" → why.

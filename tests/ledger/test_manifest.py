@@ -8,7 +8,17 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from synthgen.ledger.manifest import Manifest, describe_unit, digest_columns, digest_ids, read_manifest, write_manifest
+from synthgen.ledger.manifest import (
+    Manifest,
+    describe_unit,
+    digest_columns,
+    digest_ids,
+    mark_ids,
+    mark_of,
+    read_manifest,
+    split_marks,
+    write_manifest,
+)
 from synthgen.ledger.run_dir import MANIFEST, RunDir
 from synthgen.records import PROMPTS_SCHEMA
 
@@ -82,3 +92,9 @@ def test_unit_accepts_what_read_nothing_that_changed() -> None:
     assert unit.accepts("then", ["messages"])
     assert not unit.accepts("then", ["messages", "reference"])
     assert not unit.accepts("never", ["messages"])
+
+
+def test_marks_are_split_where_they_were_joined() -> None:
+    ids = [f"{number:032x}" for number in (3, 2**127, 7)]
+    assert split_marks(mark_ids(ids)) == [mark_of(one) for one in ids]
+    assert split_marks(b"") == []

@@ -19,11 +19,13 @@ from synthgen.ledger.run_dir import (
     CorruptUnitError,
     RunDir,
     StaleUnitError,
+    describe_os_error,
     digests_of,
     find_stale,
     unit_path,
 )
 from synthgen.records import UnitCounts
+from tests.object_stores import make_bucket
 
 STAGE = "stages/generate-main-abc"
 TABLE = pa.table({"prompt_id": [f"prompt {i}" for i in range(200)], "text": [f"text {i * i}" for i in range(200)]})
@@ -159,3 +161,61 @@ def test_file_that_cannot_be_written_ends_the_run_with_what_to_do(
     monkeypatch.setattr(run_dir.storage, "create", full)
     with pytest.raises(RunFailedError, match=r"unit-000000\.parquet could not be written: the disk is full; what was"):
         run_dir.commit_unit(STAGE, 0, TABLE)
+
+
+def test_who_only_looks_is_told_once_and_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run_dir = RunDir(str(tmp_path))
+    run_dir.commit_unit(STAGE, 0, TABLE)
+    run_dir.commit_part(STAGE, 1, (0, 2), TABLE, UnitCounts())
+    for path in (tmp_path / STAGE).rglob("*.parquet"):
+        path.write_bytes(b"torn")
+    looked_at = pickle.loads(pickle.dumps(RunDir(str(tmp_path), reads_only=True)))
+    for _ in range(3):
+        assert looked_at.committed(STAGE) == set()
+    assert looked_at.parts(STAGE) == {}
+    assert [record.message for record in caplog.records] == [
+        f"{STAGE}/unit-000000.parquet is torn; a run makes it again",
+        f"{STAGE}/parts/unit-000001.0-2.parquet is torn; a run makes it again",
+    ]
+    assert len(list((tmp_path / STAGE).rglob("*.parquet"))) == 2
+    with pytest.raises(AssertionError, match="is only looked at"):
+        looked_at.discard(STAGE, 0)
+    with pytest.raises(AssertionError, match="is only looked at"):
+        looked_at.commit_unit(STAGE, 1, TABLE)
+    assert run_dir.committed(STAGE) == set()
+    assert run_dir.parts(STAGE) == {}
+    assert "is torn; it is made again" in caplog.records[-1].message
+    assert len(list((tmp_path / "failures" / "torn").iterdir())) == 2
+
+
+def test_unit_that_is_passed_over_counts_as_absent(tmp_path: Path) -> None:
+    run_dir = RunDir(str(tmp_path), reads_only=False)
+    for unit in range(3):
+        run_dir.commit_unit(STAGE, unit, TABLE)
+    looked_at = RunDir(str(tmp_path), reads_only=True)
+    error = CorruptUnitError(STAGE, 1, "is not whole")
+    assert looked_at.pass_over(error)
+    assert looked_at.committed(STAGE) == {0, 2}
+    assert not looked_at.pass_over(error)  # who meets it again cannot go on
+    assert run_dir.committed(STAGE) == {0, 1, 2}
+
+
+def test_units_in_a_store_are_those_that_lie_there(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = RunDir(f"{make_bucket(s3_endpoint, monkeypatch)}/run")
+    assert run_dir.committed(STAGE) == set()
+    run_dir.commit_unit(STAGE, 3, TABLE)
+    assert run_dir.committed(STAGE) == {3}
+
+
+def test_json_counts_where_it_has_what_is_asked_for(tmp_path: Path) -> None:
+    run_dir = RunDir(str(tmp_path))
+    run_dir.write_json("a.json", {"one": 1, "two": 2})
+    assert run_dir.read_json("a.json", "one", "two") == {"one": 1, "two": 2}
+    assert run_dir.read_json("a.json", "one", "three") is None
+    assert run_dir.read_json("b.json") is None
+
+
+def test_errors_of_files_are_said_in_words() -> None:
+    assert describe_os_error(OSError(errno.ENOSPC, "No space left on device")) == "the disk is full"
+    assert describe_os_error(PermissionError(errno.EACCES, "Permission denied")) == "permission denied"
+    assert describe_os_error(ValueError("first line\nsecond")) == "first line"

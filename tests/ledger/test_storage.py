@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from synthgen.errors import ConfigError
+from synthgen.errors import ConfigError, RunFailedError
 from synthgen.ledger.lease import Lease, renew_record
 from synthgen.ledger.storage import LocalStorage, Storage, open_storage
 from tests.object_stores import make_bucket
@@ -243,3 +243,25 @@ def test_lease_notices_that_it_was_taken_over(storage: Storage) -> None:
         lease.check()
     lease.release()
     assert storage.read("lease.json") == b'{"host": "elsewhere"}'
+
+
+def test_lease_that_cannot_be_renewed_for_a_moment_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(str(tmp_path))
+    lease = Lease(storage, 30, retry_s=30.0)
+    lease._renewed_at -= 100.0  # this process slept
+    swap, failures = lease._swap, [OSError("out of reach"), OSError("out of reach")]
+
+    def stumble() -> None:
+        if failures:
+            raise failures.pop()
+        swap()
+
+    monkeypatch.setattr(lease, "_swap", stumble)
+    monkeypatch.setattr(lease, "_lease_s", 0.3)
+    lease.check()
+    assert failures == []
+    lease.release()
+    with pytest.raises(RunFailedError, match="stops and changes nothing more"):
+        lease.check()  # what was given up is not held

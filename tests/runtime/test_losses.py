@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from synthgen.config import ClusterConfig
-from synthgen.errors import EngineDeadError, RunFailedError
+from synthgen.errors import ConfigError, EngineDeadError, RunFailedError
 from synthgen.ledger.run_dir import CorruptUnitError, RunDir
 from synthgen.observe.snapshot import StageTotals
 from synthgen.runtime.losses import MOST_UNREADABLE, Losses
@@ -72,3 +72,37 @@ def test_replica_that_cannot_read_what_the_driver_can_counts_as_dead(tmp_path: P
         losses.task_failed(pool, handle, ref, task, error)
     assert pool.handles == []
     assert run_dir.committed("stages/generate-abc") == {0}
+
+
+def test_what_a_replica_says_of_the_run_ends_it_in_its_words(tmp_path: Path) -> None:
+    """A judge whose every row fails says so itself: that line is shown, and not that some unit failed."""
+    scheduler = Scheduler(FLOW, [1] * 4)
+    losses = make_losses(tmp_path, scheduler, ClusterConfig())
+    pool = make_pool(1)
+    for error, message in (
+        (RunFailedError("no row of it can be judged"), "^no row"),
+        (ConfigError("a key"), "^a key$"),
+    ):
+        task = scheduler.next_task("writer", idle=True)
+        assert task is not None
+        open_task(pool.handles[0], task)
+        (ref,) = pool.handles[0].open
+        with pytest.raises(type(error), match=message):
+            losses.task_failed(pool, pool.handles[0], ref, task, error)
+
+
+def test_one_task_is_blamed_for_a_death_and_several_are_not(tmp_path: Path) -> None:
+    scheduler = Scheduler(FLOW, [1] * 4, max_task_attempts=2)
+    blamed: list[tuple[int, bool]] = []
+    scheduler.died = lambda task, alone: blamed.append((task.unit, alone)) or []  # type: ignore[assignment,func-returns-value]
+    losses = make_losses(tmp_path, scheduler, ClusterConfig())
+    for number in (2, 1):
+        pool = make_pool(1)
+        (handle,) = pool.handles
+        for _ in range(number):
+            task = scheduler.next_task("writer", idle=True)
+            assert task is not None
+            open_task(handle, task)
+        losses.replica_died(pool, handle, EngineDeadError("CUDA error"))
+        assert pool.handles == []  # the dead one is ended, whatever is left of it
+    assert blamed == [(0, False), (1, False), (2, True)]
