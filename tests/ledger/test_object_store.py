@@ -168,3 +168,33 @@ def test_run_dir_takes_its_patience_to_the_replicas(proxy: FaultProxy, url: str)
     proxy.plan = lambda kind, path: "503"
     with pytest.raises(StorageError, match=r"storage.retry_s=0.1 s"):
         run_dir.storage.read("there")
+
+
+def test_first_of_two_large_files_wins_too(url: str) -> None:
+    """In parts no condition would hold for the whole of it."""
+    storage = open_storage(url)
+    first, second = (bytes([byte]) * (12 << 20) for byte in (1, 2))
+    assert storage.create("large", first)
+    assert not storage.create("large", second)
+    assert storage.read("large") == first
+
+
+def test_files_are_deleted_one_by_one_where_some_are_gone_already(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import obstore
+
+    storage = open_storage(url)
+    names = [f"d/{number}" for number in range(3)]
+    for name in names:
+        storage.replace(name, b"x")
+    real, asked = obstore.delete, []
+
+    def delete(store: object, paths: list[str]) -> None:
+        asked.append(list(paths))
+        if len(paths) > 1 or paths == ["d/1"]:
+            raise FileNotFoundError(paths[0])
+        real(store, paths)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(obstore, "delete", delete)
+    storage.delete_tree("d")
+    assert asked[-3:] == [[name] for name in names]
+    assert storage.list("d") == ["d/1"]

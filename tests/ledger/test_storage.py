@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import os
 import stat
@@ -15,7 +16,7 @@ import pytest
 
 from synthgen.errors import ConfigError, RunFailedError
 from synthgen.ledger.lease import Lease, renew_record
-from synthgen.ledger.storage import LocalStorage, Storage, open_storage
+from synthgen.ledger.storage import GuardedStorage, LocalStorage, Storage, open_storage
 from tests.object_stores import make_bucket
 
 
@@ -265,3 +266,27 @@ def test_lease_that_cannot_be_renewed_for_a_moment_is_tried_again(
     lease.release()
     with pytest.raises(RunFailedError, match="stops and changes nothing more"):
         lease.check()  # what was given up is not held
+
+
+def test_guard_is_asked_before_every_change_and_every_read(tmp_path: Path) -> None:
+    """A driver that has lost its lease must change nothing more, whatever it was about to do."""
+    asked: list[str] = []
+
+    class Recorder:
+        root, url = tmp_path, str(tmp_path)
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *args, **kwargs: asked.append(name)
+
+    guarded = GuardedStorage(Recorder(), lambda: asked.append("change?"), lambda: asked.append("read?"))  # type: ignore[arg-type]
+    calls = [name for name, one in vars(GuardedStorage).items() if callable(one) and name[0] != "_"]
+    calls.remove("hurried")
+    changes = {"create", "replace", "swap", "delete", "delete_tree", "replace_directory"}
+    assert changes < set(calls)
+    for name in calls:
+        asked.clear()
+        parameters = inspect.signature(getattr(GuardedStorage, name)).parameters.values()
+        wanted = [one for one in parameters if one.name != "self" and one.default is one.empty]
+        getattr(guarded, name)(*["x" for one in wanted if one.kind is one.POSITIONAL_OR_KEYWORD],
+                               **{one.name: () for one in wanted if one.kind is one.KEYWORD_ONLY})  # fmt: skip
+        assert asked == ["change?" if name in changes else "read?", name]
