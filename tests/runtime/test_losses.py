@@ -106,3 +106,36 @@ def test_one_task_is_blamed_for_a_death_and_several_are_not(tmp_path: Path) -> N
         losses.replica_died(pool, handle, EngineDeadError("CUDA error"))
         assert pool.handles == []  # the dead one is ended, whatever is left of it
     assert blamed == [(0, False), (1, False), (2, True)]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize("loaded", [True, False])
+def test_replica_that_was_out_of_reach_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool, loaded: bool
+) -> None:
+    """One that answers again has lost who knows what, and is nobody's fault; one that is gone is a death, or a try."""
+    import ray
+
+    def get(ref: object) -> None:
+        if not answers:
+            raise EngineDeadError("gone")
+
+    monkeypatch.setattr(ray, "get", get)
+    scheduler = Scheduler(FLOW, [1] * 4)
+    losses = make_losses(tmp_path, scheduler, ClusterConfig(max_load_attempts=5))
+    pool = make_pool(1)
+    (handle,) = pool.handles
+    task = scheduler.next_task("writer", idle=True)
+    assert task is not None
+    if loaded:
+        open_task(handle, task)
+    else:
+        handle.info = None
+    losses.book_verdict(pool, handle)
+    assert pool.handles == []
+    assert pool.deaths == (loaded and not answers)
+    assert pool.load_failures == (not loaded and not answers)
+    if loaded:
+        again = scheduler.next_task("writer", idle=True)
+        assert again is not None
+        assert (again.unit, again.deaths) == (task.unit, 0 if answers else 1)
