@@ -123,14 +123,21 @@ def main() -> None:
     root = options.keep or Path(tempfile.mkdtemp(prefix="synthgen-chaos-"))
     root.mkdir(parents=True, exist_ok=True)
     results: list[Result | StoreResult | TestsResult] = []
+
+    def add(result: Result | StoreResult | TestsResult) -> None:
+        results.append(result)
+        print(json.dumps(result.as_json()), file=sys.stderr, flush=True)  # what is over is known if the rest is killed
+
     try:
         for engine, kills in (("echo", options.echo), ("tiny", options.tiny)):
             if kills:
-                results.append(run_chaos(engine, kills, root / engine, options.seed))
+                add(run_chaos(engine, kills, root / engine, options.seed))
         if options.store:
-            results.append(run_store_chaos(options.store, options.seed))
+            add(run_store_chaos(options.store, options.seed))
         if options.histories:
-            results += [run_histories(options.histories), run_damages(), run_exports(), run_signals()]
+            add(run_histories(options.histories))
+            for one in (run_damages, run_exports, run_signals):
+                add(one())
     finally:
         if options.keep is None:
             shutil.rmtree(root, ignore_errors=True)
