@@ -14,6 +14,7 @@ from typing import Any
 
 from synthgen.config import ModelConfig
 from synthgen.engines.base import EngineInfo
+from synthgen.engines.compiler import has_gpus
 from synthgen.engines.logits import list_windows, read_labels, write_logits
 from synthgen.engines.prompt_encoder import PromptEncoder
 from synthgen.errors import ConfigError, EngineDeadError, MissingExtraError, one_line
@@ -144,7 +145,7 @@ class TransformersEngine:
 
     def _start(self) -> EngineInfo:
         if importlib.util.find_spec("torch") is None:
-            raise MissingExtraError("torch", "gpu" if os.path.exists("/dev/nvidiactl") else "cpu")
+            raise MissingExtraError("torch", "gpu" if has_gpus() else "cpu")
         import torch
         import transformers
 

@@ -47,7 +47,7 @@ class PoolingEngine(VllmEngine):
         outputs = [cast("PoolingRequestOutput", found) for found, _ in served]
         windows = [output.outputs.data.float().flatten().tolist() for output in outputs]
         tokens = sum(len(output.prompt_token_ids) for output in outputs)
-        cached = sum(tokens for _, tokens in served)
+        cached = sum(found for _, found in served)
         return [Completion(write_logits(self._labels, windows), "stop", tokens, cached, 0)]
 
     def heartbeat(self) -> float:

@@ -42,7 +42,7 @@ def configure_vllm(model: ModelConfig, distributed_executor_backend: str | None)
     """
     check_catalog_entry(model)
     if importlib.util.find_spec("vllm") is None:
-        raise MissingExtraError("vllm", "gpu" if Path("/dev/nvidiactl").exists() else "cpu")
+        raise MissingExtraError("vllm", "gpu" if has_gpus() else "cpu")
     missing = find_missing_tools(gpus=has_gpus())
     uncompiled = UNCOMPILED_ENVIRONMENT if missing else {}
     _set_defaults({**QUIET_ENVIRONMENT, **PATIENT_ENVIRONMENT, **uncompiled})  # before the import, which reads it
